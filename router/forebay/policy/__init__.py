@@ -1,0 +1,1 @@
+"""Pure decisions. Nothing here reads a clock, a socket, a random number or a log."""

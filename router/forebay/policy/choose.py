@@ -1,0 +1,179 @@
+"""Which route takes a request: the first whose match holds, then the default, then nobody."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from itertools import chain, count
+
+from forebay.errors import ForebayError, NotBuilt, NotPermitted, UnknownModel, Unmatched
+from forebay.policy.classify import Classifier
+from forebay.policy.rules import HUMAN, AnyOf, Document, Match, Route, Target
+from forebay.values import SENSITIVITIES, Labels, Reason, Request
+
+AUTO = "auto"
+
+RESERVED = frozenset({AUTO, "ensemble", "tensorrt_llm", "tensorrt_llm_bls", "default", HUMAN})
+"""Words that clients and Triton give a meaning to; no class and no target may bear them."""
+
+_LABELS = ("task", "sensitivity", "tier", "language", "mode")
+_UNREAD = ("structure", "difficulty")
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A route under the name that metrics, records and clients use for it."""
+
+    name: str
+    route: Route
+
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """The targets in the order of escalation: the model, then each fallback."""
+        first = self.route.model
+        return (first.any_of if isinstance(first, AnyOf) else (first,)) + self.route.fallback
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The class of a request, why it is that one, and the targets it may climb."""
+
+    of: Class
+    labels: Labels
+    reason: Reason
+    why: str
+    ladder: tuple[str, ...]
+    spill_to: str | None = None
+
+
+class Policy:
+    """A checked document, its version (the content's hash), and its classes by name."""
+
+    def __init__(self, document: Document, version: str) -> None:
+        self.document = document
+        self.version = version
+        self.classes = name_classes(document.routes, RESERVED | document.models.keys())
+        self.default = None if document.default is None else Class("default", document.default)
+        self.classifier = Classifier(document.classify)
+        everyone = (*self.classes, *((self.default,) if self.default else ()))
+        self.by_name = {c.name: c for c in everyone}
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """The `models:` section."""
+        return self.document.models
+
+    def spill_target(self, chosen: Class) -> str | None:
+        """Return where a class spills: `spill.to`, else its first cloud rung, else nowhere."""
+        spill = chosen.route.spill
+        if spill == "never":
+            return None
+        if spill is not None:
+            return spill.to
+        rungs = (rung for rung in chosen.route.fallback if rung in self.targets)
+        return next((rung for rung in rungs if self.targets[rung].is_cloud), None)
+
+    def names(self) -> tuple[str, ...]:
+        """Return every name that a client may give as `model`."""
+        return (AUTO, *self.by_name, *self.targets)
+
+
+def choose(policy: Policy, request: Request) -> Chosen | ForebayError:
+    """Return the class that takes a request and the ladder it may climb, or why nobody does."""
+    if request.model not in policy.names():
+        return UnknownModel(_unknown(policy, request.model))
+    labels = policy.classifier.labels(request)
+    named = policy.by_name.get(request.model)
+    chosen = _named(named, labels) if named else _matched(policy, labels)
+    if isinstance(chosen, ForebayError):
+        return chosen
+    if request.model in policy.targets:
+        return _pinned(chosen, request.model)
+    return replace(chosen, spill_to=policy.spill_target(chosen.of))
+
+
+def _matched(policy: Policy, labels: Labels) -> Chosen | ForebayError:
+    for candidate in policy.classes:
+        if not _holds(candidate.route.match, labels):
+            continue
+        unread = [key for key in _UNREAD if getattr(candidate.route.match, key)]
+        if unread:
+            return NotBuilt(
+                f"route {candidate.name} matches on {unread[0]}, which this version cannot read yet"
+            )
+        return Chosen(
+            candidate, labels, Reason.ROUTE_MATCHED, f"matches {_said(labels)}", candidate.ladder
+        )
+    if policy.default is not None:
+        why = f"no route matches {_said(labels)}"
+        return Chosen(policy.default, labels, Reason.DEFAULT_ROUTE, why, policy.default.ladder)
+    return Unmatched(
+        f"no route matches {_said(labels)} and the policy has no default; "
+        f"its routes are {', '.join(policy.by_name) or 'none'}"
+    )
+
+
+def _named(named: Class, labels: Labels) -> Chosen | ForebayError:
+    """A class may be asked for by name, unless it is meant for something less sensitive."""
+    allowed = named.route.match.sensitivity
+    rank = SENSITIVITIES.index(labels.sensitivity or "low")
+    if allowed and rank > max(SENSITIVITIES.index(s) for s in allowed):
+        return NotPermitted(
+            f"class {named.name} takes sensitivity {' or '.join(allowed)}, "
+            f"and this request was found to be {labels.sensitivity}; ask for model auto"
+        )
+    return Chosen(named, labels, Reason.CLASS_NAMED, "asked for by name", named.ladder)
+
+
+def _pinned(chosen: Chosen, target: str) -> Chosen | ForebayError:
+    """A target may be asked for by name if it stands on the ladder of the request's class."""
+    if target not in chosen.ladder:
+        return NotPermitted(
+            f"class {chosen.of.name} may not use {target}; it may use {', '.join(chosen.ladder)}"
+        )
+    why = f"{chosen.why}; target asked for by name"
+    return Chosen(chosen.of, chosen.labels, Reason.TARGET_NAMED, why, (target,))
+
+
+def _holds(match: Match, labels: Labels) -> bool:
+    return all(
+        not wanted or getattr(labels, key) in wanted
+        for key in _LABELS
+        if (wanted := getattr(match, key)) is not None
+    )
+
+
+def _said(labels: Labels) -> str:
+    said = [f"{key}={value}" for key in _LABELS if (value := getattr(labels, key)) is not None]
+    return ", ".join(said)
+
+
+def _unknown(policy: Policy, name: str) -> str:
+    name = name[:128]
+    near = difflib.get_close_matches(name, policy.names(), n=3)
+    known = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(policy.names())}"
+    return f"no model {name!r}; {known}"
+
+
+def name_classes(routes: tuple[Route, ...], taken: frozenset[str] = RESERVED) -> tuple[Class, ...]:
+    """Name routes that have no name of their own after what they match, in order, uniquely.
+
+    The first value matched, else all of them joined, else either of the two with the route's
+    position; what would collide with `taken` or with a name that is written is passed over.
+    """
+    classes: list[Class] = []
+    used = {*taken, *(r.name for r in routes if r.name)}
+    for position, route in enumerate(routes, start=1):
+        said = [_slug(v) for key in (*_LABELS, *_UNREAD) for v in getattr(route.match, key)]
+        stems = (said[0], "-".join(said)) if said else (f"route-{position}", "all")
+        candidates = chain(stems, (f"{stems[0]}-{n}" for n in count(position)))
+        name = route.name or next(c for c in candidates if c not in used)
+        used.add(name)
+        classes.append(Class(name, route))
+    return tuple(classes)
+
+
+def _slug(value: str) -> str:
+    """Return a matched value as a name that routes, metrics and addresses can bear."""
+    slug = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in value.lower())
+    return slug[:48] if slug[:1].isalpha() else f"class-{slug[:42]}"

@@ -1,0 +1,256 @@
+"""The policy as an operator writes it: one strict document, frozen once read.
+
+The short form of each key keeps its meaning beside the rich one (`fallback: x` is a ladder of
+one rung). Names are checked against each other in `policy.check`, where a whole document is at
+hand; here is only what one key may hold.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+
+from forebay.values import Release  # noqa: TC001 - pydantic reads it at run time
+
+HUMAN = "human_review_queue"
+"""The last rung that is a person. Always known, never a spill target."""
+
+VERIFIERS = (
+    "json_schema",
+    "pii_redaction",
+    "tool_call_schema",
+    "citations_required",
+    "grounding",
+    "policy_rules",
+    "refusal",
+    "safety",
+)
+"""Every verifier a policy may name, built or not (`policy.verify` knows which are)."""
+
+
+class Rule(BaseModel):
+    """What all parts of a policy share: immutable, and no key that is not known."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
+
+def _listed(value: object) -> object:
+    """Read a single name as a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
+Sensitivity = Literal["low", "medium", "high"]
+# Strict: `true` is no number, and "12" in quotes is a mistake worth telling.
+Millis = Annotated[int, Field(strict=True, gt=0, le=86_400_000)]
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
+Count = Annotated[int, Field(strict=True, gt=0)]
+Usd = Annotated[float, Field(strict=True, ge=0)]
+
+
+class Match(Rule):
+    """Which requests a route takes: every key said must hold; a list means any of it."""
+
+    task: Names = ()
+    sensitivity: Annotated[tuple[Sensitivity, ...], BeforeValidator(_listed)] = ()
+    tier: Names = ()
+    language: Names = ()
+    mode: Names = ()
+    structure: Names = ()
+    difficulty: Names = ()
+
+
+class AnyOf(Rule):
+    """Several first choices; the best that is predicted to meet the SLO is taken."""
+
+    any_of: Annotated[tuple[Name, ...], Field(min_length=2)]
+    prefer: Literal["cost", "latency", "quality"] = "cost"
+
+
+class Constraints(Rule):
+    """Limits of a class. `max_latency_ms` is an E2E SLO with attainment 0.99."""
+
+    max_latency_ms: Millis | None = None
+    max_inflight: Count | None = None
+    max_cost_usd: Usd | None = None
+
+
+class Slo(Rule):
+    """The latency that a class is promised, and to what share of its requests."""
+
+    ttft_ms: Millis | None = None
+    tpot_ms: Millis | None = None
+    e2e_ms: Millis | None = None
+    attainment: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.99
+
+
+class Spill(Rule):
+    """Where a class goes when capacity is gone."""
+
+    to: str
+    when: Literal["saturated", "slo_at_risk"] = "saturated"
+    max_cost_usd: Usd | None = Field(
+        default=None, validation_alias=AliasChoices("max_cost", "max_cost_usd")
+    )
+
+
+class Budget(Rule):
+    """What a class may spend on clouds in a window."""
+
+    usd: Usd
+    per: Literal["hour", "day", "month"] = "day"
+
+
+class Hedge(Rule):
+    """A second attempt beside a slow first one."""
+
+    after_ms: Millis
+    to: str
+
+
+class Retention(Rule):
+    """How long the records of a class are kept."""
+
+    days: Count
+
+
+class Route(Rule):
+    """One route class: what it takes, who answers, what is checked, where it goes next."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")] | None = None
+    match: Match = Match()
+    model: str | AnyOf
+    constraints: Constraints = Constraints()
+    slo: Slo = Slo()
+    spill: Literal["never"] | Spill | None = None
+    fallback: Names = ()
+    verify: Names = ()
+    tools: Names = ()
+    rules: Names = ()
+    json_schema: dict[str, Any] | None = Field(
+        default=None, validation_alias=AliasChoices("schema", "json_schema")
+    )
+    stream: Release | None = None
+    repair: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
+    hedge: Hedge | None = None
+    budget: Budget | None = None
+    residency: Names = ()
+    retention: Retention | None = None
+    on_exhausted: Literal["refuse", "flag", "human"] = "refuse"
+
+
+class Limits(Rule):
+    """What a target is never asked beyond. `kv_ceiling` is the share of KV cache in use."""
+
+    max_inflight: Count | None = None
+    max_waiting: Annotated[int, Field(strict=True, ge=0)] | None = None
+    max_output_tokens: Count | None = None
+    kv_ceiling: Fraction = 0.95
+
+
+class Triton(Rule):
+    """An engine in a Triton server; unset, `address` and `engine` are those of the stack itself."""
+
+    model: str = "tensorrt_llm"
+    engine: str | None = None
+    address: str | None = None
+    metrics: str | None = None
+
+
+class Cloud(Rule):
+    """A model behind a provider's API; the key is named, never written."""
+
+    model: str
+    base_url: str | None = None
+    key: Annotated[str, Field(pattern=r"^(env|file):.+$")] | None = None
+
+
+class Price(Rule):
+    """What a target costs for a million tokens."""
+
+    input_usd_per_mtok: Usd = 0.0
+    output_usd_per_mtok: Usd = 0.0
+    cached_usd_per_mtok: Usd | None = None
+
+
+class Target(Rule):
+    """One entry of `models:`: exactly one adapter, and what is promised about it."""
+
+    triton: Triton | None = None
+    openai: Cloud | None = None
+    anthropic: Cloud | None = None
+    google: Cloud | None = None
+    limits: Limits = Limits()
+    price: Price = Price()
+    residency: str | None = None
+    quality: Fraction | None = None
+    refuses: Names = ()
+    requires: dict[str, Names] = Field(default_factory=dict)
+
+    @property
+    def adapter(self) -> str:
+        """The name of the one adapter that is set; empty where none or several are."""
+        said = [name for name in ADAPTERS if getattr(self, name) is not None]
+        return said[0] if len(said) == 1 else ""
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether calling it leaves the operator's machines."""
+        return self.adapter != "triton"
+
+
+ADAPTERS = ("triton", "openai", "anthropic", "google")
+
+
+class ToolRule(Rule):
+    """One entry of `tools:`: what a model is told of a tool."""
+
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class ContentRule(Rule):
+    """One entry of `rules:`: an expression over request and answer for `policy_rules`."""
+
+    expression: str
+    action: Literal["allow", "block", "flag"] = "block"
+    message: str = ""
+
+
+class When(Rule):
+    """What a classification rule looks for in the text; every key said must hold."""
+
+    words: Names = ()
+    pattern: str | None = None
+
+
+class Set(Rule):
+    """What a classification rule says of a request it fires on."""
+
+    task: str | None = None
+    sensitivity: Sensitivity | None = None
+    tier: str | None = None
+    language: str | None = None
+    mode: str | None = None
+
+
+class Classify(Rule):
+    """A classification rule. The first that sets a label wins; sensitivity only rises."""
+
+    when: When
+    set: Set
+
+
+class Document(Rule):
+    """A whole policy file."""
+
+    models: dict[str, Target]
+    routes: tuple[Route, ...] = ()
+    default: Route | None = None
+    classify: tuple[Classify, ...] = ()
+    tools: dict[str, ToolRule] = Field(default_factory=dict)
+    rules: dict[str, ContentRule] = Field(default_factory=dict)

@@ -1,0 +1,412 @@
+"""The values that walk the corridor: frozen, slotted, without behaviour that needs a clock.
+
+Units end names: `_s` seconds, `_ms` milliseconds, `_tokens`, `_usd`; fractions run 0-1.
+Times named `*_s` on requests and events are on the monotonic clock of `ports.Clock`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from forebay.errors import ForebayError
+
+# ---- what a client asks ----------------------------------------------------------------
+
+SENSITIVITIES = ("low", "medium", "high")
+"""From least to most sensitive; a label may raise it and never lower it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What is known of a request, by its client or by classification; None is "not said"."""
+
+    task: str | None = None
+    sensitivity: str | None = None
+    tier: str | None = None
+    language: str | None = None
+    mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document that the client brings along, to be cited by `id`."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool that a model asks for; `arguments` is the JSON text it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that the model may call; `parameters` is a JSON Schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat, in OpenAI's roles: system, user, assistant, tool."""
+
+    role: str
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A prompt that still needs the model's own chat template."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A prompt sent to the model as it is."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw tokens; None leaves the choice to the target. `temperature` 0 is greedy."""
+
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    bad: tuple[str, ...] = ()
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """The form an answer must have: `source` is a JSON Schema or a regular expression."""
+
+    kind: Literal["json", "json_schema", "regex"]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as any door hands it to the corridor.
+
+    `model` is `auto`, a route class or a target. `deadline_s` is absolute on the monotonic
+    clock. `tool_choice` is auto, none, required, or the name of one tool.
+    """
+
+    id: str
+    model: str
+    prompt: Chat | Text
+    received_s: float
+    sampling: Sampling = Sampling()
+    guide: Guide | None = None
+    labels: Labels = Labels()
+    sources: tuple[Source, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    deadline_s: float | None = None
+    stream: bool = True
+    explain: bool = False
+    door: str = "grpc"
+
+
+# ---- what an engine is and says ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What is known of a target now. `age_s` is None before the first scrape.
+
+    `polled_active` counts all requests inside the engine at the last scrape, of which
+    `own_at_poll` were ours; `own` and `own_of_class` are exact now. `kv_used` is 0-1.
+    """
+
+    own: int = 0
+    own_of_class: int = 0
+    own_at_poll: int = 0
+    polled_active: int = 0
+    polled_waiting: int = 0
+    kv_used: float = 0.0
+    age_s: float | None = None
+    down_for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """One engine's own numbers as its server told them at `at_s`; `kv_used` is 0-1."""
+
+    at_s: float
+    active: int = 0
+    waiting: int = 0
+    scheduled: int = 0
+    max_requests: int = 0
+    kv_used: float = 0.0
+    kv_used_blocks: int = 0
+    kv_max_blocks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What an engine can take: the longest prompt, prompt plus answer, guides it enforces."""
+
+    max_input_tokens: int
+    max_seq_tokens: int
+    guides: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prompt in a target's own terms; `ids` is empty where the target tokenises itself."""
+
+    prompt_tokens: int
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt at one target: `max_tokens` and `deadline_s` are the corridor's, final."""
+
+    request: Request
+    prepared: Prepared
+    max_tokens: int
+    deadline_s: float | None
+
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What an engine yields: text as decoded so far, tokens it took, the finish on the last."""
+
+    text: str = ""
+    tokens: int = 0
+    finish: Finish | None = None
+    logprobs: tuple[float, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+# ---- decisions --------------------------------------------------------------------------
+
+
+class Reason(StrEnum):
+    """Why a decision fell as it did; also the `reason` label of metrics and records."""
+
+    ROUTE_MATCHED = "route_matched"
+    CLASS_NAMED = "class_named"
+    TARGET_NAMED = "target_named"
+    DEFAULT_ROUTE = "default_route"
+    HEADROOM = "headroom"
+    ENGINE_DOWN = "engine_down"
+    TARGET_FULL = "target_full"
+    CLASS_FULL = "class_full"
+    QUEUE_FULL = "queue_full"
+    KV_CACHE_FULL = "kv_cache_full"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    DEADLINE_PASSED = "deadline_passed"
+    VERDICT_FAILED = "verdict_failed"
+    ENGINE_FAILED = "engine_failed"
+    NOT_BUILT = "not_built"
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Call this target now; a slot is to be reserved before anything is awaited."""
+
+    target: str
+    reason: Reason = Reason.HEADROOM
+
+
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """Same quality, elsewhere: capacity at the first choice is gone, for `reason`."""
+
+    target: str
+    instead_of: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Nobody may serve this now; `limit` says which number was met."""
+
+    target: str
+    reason: Reason
+    limit: str
+    retry_after_s: float
+
+
+Placement = Admit | Spill | Refuse
+
+
+class Release(StrEnum):
+    """When text may leave while verifiers watch; from freest to strictest."""
+
+    TOKEN = "token"  # noqa: S105 - a release rule, no password
+    WINDOW = "window"
+    FINAL = "final"
+
+
+Outcome = Literal["passed", "failed", "not_applicable", "redacted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one verifier says of one answer; `spans` are character ranges of the answer."""
+
+    verifier: str
+    outcome: Outcome
+    reason: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
+
+
+# ---- what a client gets -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A rung was placed: which class, which target, by what move, and why."""
+
+    route: str
+    target: str
+    move: Literal["first", "spill", "failover", "escalate"]
+    reason: Reason
+    why: str
+    labels: Labels
+    policy: str
+    release: Release
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Text for the client, and how many of the engine's tokens were decoded for it."""
+
+    text: str
+    tokens: int = 1
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something happened that is not text; it does not commit the stream."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the answer that was delivered."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """TTFT, TPOT and E2E as the glossary defines them; None where there was no such token."""
+
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    e2e_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is whole. `flagged` when a failed verdict was let through by policy."""
+
+    finish: Finish
+    usage: Usage
+    timing: Timing
+    tool_calls: tuple[ToolCall, ...] = ()
+    flagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request ended without a whole answer."""
+
+    error: ForebayError
+
+
+Event = Decided | Token | Progress | Verdict | Done | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of a ladder, and where it would be placed were it called now."""
+
+    target: str
+    placement: Placement
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision on a request, nothing executed; rungs in the order they would be tried."""
+
+    route: str
+    reason: Reason
+    why: str
+    labels: Labels
+    policy: str
+    release: Release
+    rungs: tuple[Rung, ...]
+    verify: tuple[str, ...]
+
+
+# ---- what remains -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One target visited, how it was reached and how it ended."""
+
+    target: str
+    move: str
+    reason: str
+    outcome: str
+    tokens: int = 0
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is kept of one request; exactly one exists for each. No prompt, no answer.
+
+    `itl_ms` holds the gaps between the engine's tokens, for telemetry; stores leave it out.
+    """
+
+    id: str
+    at_wall_s: float
+    door: str
+    route: str
+    target: str
+    labels: Labels
+    policy: str
+    status: str
+    attempts: tuple[Attempt, ...]
+    usage: Usage
+    timing: Timing
+    stream: bool
+    itl_ms: tuple[float, ...] = ()
