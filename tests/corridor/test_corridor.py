@@ -1,0 +1,352 @@
+"""The corridor on fakes: every way a request can go, and what always holds at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from forebay.corridor import Corridor
+from forebay.errors import (
+    AnswerRefused,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    InvalidRequest,
+    NotBuilt,
+    Overloaded,
+    UnknownModel,
+)
+from forebay.testing import FakeEngine, FakeFleet, ManualClock, MemoryLedger, house, request
+from forebay.values import (
+    Abilities,
+    Decided,
+    Done,
+    EngineLoad,
+    Failed,
+    Guide,
+    Progress,
+    Sampling,
+    Token,
+    Tool,
+    Verdict,
+)
+
+SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+GOOD, BAD = ('{"a"', ": 1}"), ('{"b"', ": 1}")
+
+LADDER = {
+    "models": {
+        "small": {"triton": {}},
+        "large": {"triton": {}},
+        "other": {"triton": {}},
+    },
+    "default": {
+        "model": "small",
+        "fallback": ["large"],
+        "verify": ["json_schema"],
+        "schema": SCHEMA,
+        "stream": "final",
+    },
+}
+
+
+def ladder(**changed):
+    return {**LADDER, "default": {**LADDER["default"], **changed}}
+
+
+async def walk(made, **changed):
+    """Return all events of a request, its text, and the one record."""
+    ledger = MemoryLedger()
+    made = type(made)(made.policy, made.engines, made.fleet, made.clock, ledger)
+    async with aclosing(Corridor(made).run(request(**changed))) as events:
+        seen = [event async for event in events]
+    assert len(ledger.records) == 1, "each request leaves exactly one record"
+    text = "".join(e.text for e in seen if isinstance(e, Token))
+    return seen, text, ledger.records[0]
+
+
+def kinds(events):
+    return [type(event) for event in events]
+
+
+async def test_an_answer_streams_and_ends_with_done():
+    events, text, record = await walk(house())
+    assert kinds(events) == [Decided, Token, Token, Token, Token, Done]
+    assert text == "Hello, world."
+    assert record.status == "ok"
+    assert record.usage.completion_tokens == 4
+    assert record.timing.ttft_ms is not None
+
+
+async def test_an_answer_that_is_not_streamed_leaves_whole():
+    events, text, _ = await walk(house(), stream=False)
+    assert kinds(events) == [Decided, Token, Done]
+    assert text == "Hello, world."
+
+
+@pytest.mark.parametrize(
+    ("why", "small", "large", "changed", "text", "steps", "error"),
+    [
+        ("the first rung passes", GOOD, GOOD, {}, '{"a": 1}', ["first:small:answered"], None),
+        (
+            "a failed verdict climbs",
+            BAD,
+            GOOD,
+            {},
+            '{"a": 1}',
+            ["first:small:refused", "escalate:large:answered"],
+            None,
+        ),
+        (
+            "no rung passes",
+            BAD,
+            BAD,
+            {},
+            "",
+            ["first:small:refused", "escalate:large:refused"],
+            AnswerRefused,
+        ),
+        (
+            "a route may let it through, flagged",
+            BAD,
+            BAD,
+            {"on_exhausted": "flag"},
+            '{"b": 1}',
+            ["first:small:refused", "escalate:large:refused"],
+            None,
+        ),
+        (
+            "a person is not built yet",
+            BAD,
+            BAD,
+            {"on_exhausted": "human"},
+            "",
+            ["first:small:refused", "escalate:large:refused"],
+            NotBuilt,
+        ),
+        (
+            "nor is a person on the ladder",
+            BAD,
+            GOOD,
+            {"fallback": "human_review_queue"},
+            "",
+            ["first:small:refused"],
+            NotBuilt,
+        ),
+    ],
+)
+async def test_the_ladder(why, small, large, changed, text, steps, error):
+    engines = {"small": FakeEngine(small), "large": FakeEngine(large)}
+    events, said, record = await walk(house(engines, ladder(**changed)))
+    assert said == text, why
+    assert [f"{a.move}:{a.target}:{a.outcome}" for a in record.attempts] == steps, why
+    last = events[-1]
+    if error is None:
+        assert isinstance(last, Done), why
+        assert last.flagged is (changed.get("on_exhausted") == "flag"), why
+    else:
+        assert isinstance(last, Failed), why
+        assert isinstance(last.error, error), why
+
+
+async def test_text_of_a_failed_rung_never_leaves():
+    engines = {"small": FakeEngine(BAD), "large": FakeEngine(GOOD)}
+    events, _, _ = await walk(house(engines, LADDER))
+    first_token = kinds(events).index(Token)
+    assert any(isinstance(e, Verdict) and e.outcome == "failed" for e in events[:first_token])
+    assert any(isinstance(e, Progress) for e in events[:first_token])
+    assert sum(isinstance(e, Token) for e in events) == 1
+
+
+FULL = {
+    **LADDER,
+    "models": {**LADDER["models"], "small": {"triton": {}, "limits": {"max_inflight": 1}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("why", "spill", "steps", "error"),
+    [
+        (
+            "a full target spills",
+            {"to": "other"},
+            ["first:small:target_full", "spill:other:answered"],
+            None,
+        ),
+        ("capacity does not climb the ladder", None, ["first:small:target_full"], Overloaded),
+        ("never means never", "never", ["first:small:target_full"], Overloaded),
+    ],
+)
+async def test_capacity(why, spill, steps, error):
+    engines = {name: FakeEngine(GOOD) for name in ("small", "large", "other")}
+    document = {**FULL, "default": {**FULL["default"], "spill": spill}}
+    fleet = FakeFleet({"small": EngineLoad(own=1)})
+    events, _, record = await walk(house(engines, document, fleet=fleet))
+    assert [f"{a.move}:{a.target}:{a.outcome}" for a in record.attempts] == steps, why
+    if error:
+        assert isinstance(events[-1].error, error), why
+        assert events[-1].error.retry_after_s > 0, why
+
+
+@pytest.mark.parametrize(
+    ("why", "error", "after", "steps"),
+    [
+        (
+            "unavailable",
+            EngineUnavailable("gone"),
+            0,
+            ["first:small:engine_unavailable", "failover:large:answered"],
+        ),
+        (
+            "its queue is full, and nothing to spill to",
+            Overloaded("full", 1.0),
+            0,
+            ["first:small:overloaded"],
+        ),
+        (
+            "broke off, but nothing had been sent",
+            EngineFailed("cut"),
+            1,
+            ["first:small:engine_failed", "failover:large:answered"],
+        ),
+        ("the client's own fault", InvalidRequest("top_p"), 0, ["first:small:invalid_request"]),
+        ("too late", DeadlineExceeded("late"), 1, ["first:small:deadline_exceeded"]),
+    ],
+)
+async def test_engine_errors_before_the_first_byte(why, error, after, steps):
+    engines = {"small": FakeEngine(GOOD, error=error, error_after=after), "large": FakeEngine(GOOD)}
+    fleet = FakeFleet()
+    events, _, record = await walk(house(engines, LADDER, fleet=fleet))
+    assert [f"{a.move}:{a.target}:{a.outcome}" for a in record.attempts] == steps, why
+    assert isinstance(events[-1], Done if len(steps) == 2 else Failed), why
+    assert fleet.held.total() == 0, why
+
+
+async def test_nothing_is_tried_again_after_the_first_byte():
+    broken = FakeEngine(error=EngineFailed("cut"), error_after=2)
+    other = FakeEngine()
+    document = {
+        "models": {"a": {"triton": {}}, "b": {"triton": {}}},
+        "default": {"model": "a", "fallback": "b"},
+    }
+    events, text, record = await walk(house({"a": broken, "b": other}, document))
+    assert text == "Hello,"
+    assert isinstance(events[-1], Failed)
+    assert not other.calls
+    assert record.status == "engine_failed"
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3])
+async def test_a_hang_up_cancels_the_engine_and_is_recorded(stop_after):
+    engine, fleet, ledger = FakeEngine(hang=True), FakeFleet(), MemoryLedger()
+    run = Corridor(house({"local": engine}, fleet=fleet, ledger=ledger)).run(request())
+    async with aclosing(run) as events:
+        for _ in range(1 + stop_after):
+            await anext(events)
+    assert engine.running == 0
+    assert engine.closed == (1 if stop_after else 0)
+    assert fleet.held.total() == 0
+    assert [r.status for r in ledger.records] == ["cancelled"]
+
+
+async def test_a_cancelled_task_stops_the_engine_before_its_first_token():
+    engine, ledger = FakeEngine((), hang=True), MemoryLedger()
+    corridor = Corridor(house({"local": engine}, ledger=ledger))
+    decided = asyncio.Event()
+
+    async def read():
+        async with aclosing(corridor.run(request())) as events:
+            async for _ in events:
+                decided.set()
+
+    task = asyncio.create_task(read())
+    await decided.wait()
+    await asyncio.sleep(0)
+    assert engine.running == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.running == 0
+    assert [r.status for r in ledger.records] == ["cancelled"]
+
+
+async def test_a_broken_expectation_is_raised_and_recorded():
+    ledger = MemoryLedger()
+    broken = FakeEngine(error=RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        await walk(house({"local": broken}, ledger=ledger))
+
+
+@pytest.mark.parametrize(
+    ("why", "changed", "error"),
+    [
+        ("no such model", {"model": "locla"}, UnknownModel),
+        ("already late", {"deadline_s": 999.0}, DeadlineExceeded),
+        ("prompt too long", {"text": "word " * 20}, InvalidRequest),
+    ],
+)
+async def test_refused_before_any_engine(why, changed, error):
+    engine = FakeEngine(abilities=Abilities(10, 20))
+    events, _, _ = await walk(house({"local": engine}, clock=ManualClock(1000.0)), **changed)
+    assert isinstance(events[-1].error, error), why
+    assert not engine.calls, why
+
+
+async def test_unknown_model_suggests():
+    events, _, _ = await walk(house(), model="locla")
+    assert "did you mean local" in str(events[-1].error)
+
+
+@pytest.mark.parametrize(
+    ("why", "limit", "asked", "expected"),
+    [
+        ("the request says", None, 7, 7),
+        ("the target says less", 5, 7, 5),
+        ("nobody says", None, None, 98),
+        ("the context ends first", None, 500, 98),
+    ],
+)
+async def test_the_answer_is_bounded(why, limit, asked, expected):
+    engine = FakeEngine(abilities=Abilities(99, 100))
+    document = {
+        "models": {"local": {"triton": {}, "limits": {"max_output_tokens": limit}}},
+        "default": {"model": "local"},
+    }
+    await walk(house({"local": engine}, document), sampling=Sampling(max_tokens=asked))
+    assert engine.calls[0].max_tokens == expected, why
+
+
+async def test_an_answer_that_is_a_call_arrives_as_one():
+    said = ('{"name": "weather"', ', "arguments": {"city": "Oslo"}}')
+    events, text, _ = await walk(house({"local": FakeEngine(said)}), tools=(Tool("weather"),))
+    done = events[-1]
+    assert text == ""
+    assert done.finish == "tool_calls"
+    assert [(c.name, c.arguments) for c in done.tool_calls] == [("weather", '{"city": "Oslo"}')]
+
+
+@pytest.mark.parametrize("said", [("Hi", " there"), ("{not", " json"), ('{"name": "x"}', "")])
+async def test_other_text_stays_text_where_tools_are_offered(said):
+    events, text, _ = await walk(house({"local": FakeEngine(said)}), tools=(Tool("weather"),))
+    assert text == "".join(said)
+    assert events[-1].finish == "stop"
+
+
+async def test_a_demanded_call_is_a_guide_for_the_engine():
+    engine = FakeEngine(("x",))
+    await walk(house({"local": engine}), tools=(Tool("weather"),), tool_choice="weather")
+    guide = engine.calls[0].request.guide
+    assert isinstance(guide, Guide)
+    assert '"const": "weather"' in guide.source
+
+
+async def test_explain_calls_nobody():
+    engines = {"small": FakeEngine(GOOD), "large": FakeEngine(GOOD)}
+    fleet = FakeFleet({"small": EngineLoad(own=1)})
+    document = {**FULL, "default": {**FULL["default"], "spill": {"to": "large"}}}
+    said = await Corridor(house(engines, document, fleet=fleet)).explain(request())
+    assert [type(r.placement).__name__ for r in said.rungs] == ["Spill", "Admit"]
+    assert not engines["small"].calls
+    assert fleet.held.total() == 0
