@@ -1,0 +1,1 @@
+"""All I/O. Edges translate foreign values and errors; they do not import each other."""

@@ -1,0 +1,77 @@
+"""The ledger: records leave the event loop at once and are written in batches by a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebay.values import Record
+
+BATCH = 256
+WAITING_LIMIT = 65_536
+"""Records that may wait for a failing disk; beyond, the oldest way to lose none is gone."""
+
+_log = structlog.get_logger("forebay.recorder")
+
+
+class Sink(Protocol):
+    """Something that takes batches of records: a store, the metrics, the log."""
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Take a batch; OSError means that it is not taken."""
+        ...
+
+
+class Recorder:
+    """A `Ledger` over sinks. A sink that fails is logged and never stops the others."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+        self._waiting: queue.Queue[Record | None] = queue.Queue(WAITING_LIMIT)
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def append(self, record: Record) -> None:
+        """Hand a record to the writer; a full queue is logged, never waited for."""
+        try:
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            _log.error("record_lost", id=record.id, why="the writer is behind by its whole queue")
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            batch = [self._waiting.get()]
+            while len(batch) < BATCH and batch[-1] is not None:
+                try:
+                    batch.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            going = batch[-1] is not None
+            self._hand([record for record in batch if record is not None])
+
+    def _hand(self, records: list[Record]) -> None:
+        if not records:
+            return
+        for sink in self._sinks:
+            try:
+                sink.write(records)
+            except OSError as error:
+                _log.error(
+                    "records_not_written",
+                    sink=type(sink).__name__,
+                    count=len(records),
+                    first=records[0].id,
+                    why=str(error),
+                )

@@ -1,0 +1,10 @@
+"""Triton as an `Engine`: prompts become ids here, ids become text here.
+
+The router calls the model `tensorrt_llm` itself and not the `ensemble`, because a cancelled
+call does not reach the engine through an ensemble: it would decode on for nobody.
+"""
+
+from forebay.edges.triton.engine import CHANNEL_OPTIONS, TritonEngine
+from forebay.edges.triton.files import EngineFiles
+
+__all__ = ["CHANNEL_OPTIONS", "EngineFiles", "TritonEngine"]

@@ -1,0 +1,107 @@
+"""Load as it is counted and scraped."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+
+import pytest
+
+from forebay.edges.fleet import CountedFleet
+from forebay.edges.triton_metrics import MetricsScraper, parse
+from forebay.testing import ManualClock
+from forebay.values import Scrape
+
+PAGE = """# HELP nv_trt_llm_request_metrics TRT LLM request metrics
+# TYPE nv_trt_llm_request_metrics gauge
+nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="waiting",version="1"} 2
+nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="active",version="1"} 7
+nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="max",version="1"} 32
+nv_trt_llm_request_metrics{model="other",request_type="active",version="1"} 99
+nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max",model="tensorrt_llm",version="1"} 2048
+nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction",model="tensorrt_llm",version="1"} 0.25
+nv_inference_count{model="tensorrt_llm",version="1"} 4
+"""
+
+
+def test_a_page_is_read_for_one_model():
+    assert parse(PAGE, "tensorrt_llm", 5.0) == Scrape(
+        at_s=5.0, active=7, waiting=2, max_requests=32, kv_used=0.25, kv_max_blocks=2048
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "page"),
+    [
+        ("nothing", ""),
+        ("another model", PAGE.replace('"tensorrt_llm"', '"elsewhere"')),
+        ("relabelled", PAGE.replace("request_type", "kind")),
+    ],
+)
+def test_a_page_without_the_model_is_no_scrape(why, page):
+    assert parse(page, "tensorrt_llm", 5.0) is None, why
+
+
+@pytest.fixture
+def fleet():
+    clock = ManualClock(100.0)
+    return clock, CountedFleet(clock, {"short": "engine", "long": "engine", "far": "elsewhere"})
+
+
+def test_targets_of_one_engine_share_what_is_scraped_and_not_what_is_counted(fleet):
+    clock, known = fleet
+    lease = known.reserve("short", "chat")
+    known.reserve("long", "chat")
+    known.scraped("engine", Scrape(at_s=clock.now_s(), active=5))
+    short, far = known.load("short", "chat"), known.load("far", "code")
+    assert (short.own, short.own_of_class, short.own_at_poll, short.polled_active) == (1, 2, 2, 5)
+    assert (far.own, far.polled_active, far.age_s) == (0, 0, None)
+    lease.release()
+    lease.release()
+    assert known.load("short", "chat").own == 0
+    assert known.inflight() == {"short": 0, "long": 1, "far": 0}
+
+
+def test_a_scrape_grows_old(fleet):
+    clock, known = fleet
+    known.scraped("engine", Scrape(at_s=100.0))
+    clock.time_s = 103.0
+    assert known.load("short", "chat").age_s == 3.0
+
+
+def test_an_engine_is_unproven_until_it_answers_and_again_after_it_fails(fleet):
+    clock, known = fleet
+    assert set(known.unproven()) == {"long", "far"}
+    known.served("short")
+    known.served("far")
+    assert known.unproven() == ()
+    known.failed("long")
+    clock.time_s += 2
+    assert known.unproven() == ("long",)
+    assert known.load("short", "chat").down_for_s == 2
+    known.served("long")
+    assert known.load("short", "chat").down_for_s is None
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(PAGE.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+async def test_a_scraper_reads_a_live_page_and_survives_its_end():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    scraper = MetricsScraper(
+        f"http://127.0.0.1:{server.server_port}/metrics", "tensorrt_llm", ManualClock(), print
+    )
+    assert (await scraper.once()).active == 7
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert await scraper.once() is None
