@@ -84,8 +84,9 @@ class Corridor:
         try:
             async with aclosing(self._climb(walk)) as events:
                 async for event in events:
+                    if isinstance(event, Done):
+                        walk.status = "ok"
                     yield event
-            walk.status = "ok"
         except ForebayError as error:
             walk.status = status_of(error).reason
             yield Failed(error)

@@ -251,6 +251,15 @@ async def test_a_hang_up_cancels_the_engine_and_is_recorded(stop_after):
     assert [r.status for r in ledger.records] == ["cancelled"]
 
 
+async def test_a_client_that_leaves_after_done_was_served():
+    ledger = MemoryLedger()
+    async with aclosing(Corridor(house(ledger=ledger)).run(request())) as events:
+        async for event in events:
+            if isinstance(event, Done):
+                break
+    assert [r.status for r in ledger.records] == ["ok"]
+
+
 async def test_a_cancelled_task_stops_the_engine_before_its_first_token():
     engine, ledger = FakeEngine((), hang=True), MemoryLedger()
     corridor = Corridor(house({"local": engine}, ledger=ledger))
