@@ -20,7 +20,7 @@ STALE_S = 5.0
 """Scraped load older than this says nothing of now."""
 
 DOWN_S = 1.0
-"""A target found unavailable less than this long ago is not called again."""
+"""An engine that went down less than this long ago is not called; then it is tried again."""
 
 RETRY_S = 1.0
 """When a refused client may try again: about one short answer of the embedded engine."""
@@ -54,14 +54,14 @@ def refusal(
     tokens, room = demand.prompt_tokens, demand.room_tokens
     met: tuple[Reason, str] | None = None
     if load.down_for_s is not None and load.down_for_s < DOWN_S:
-        met = Reason.ENGINE_DOWN, f"it was unavailable {load.down_for_s:.1f} s ago"
+        met = Reason.ENGINE_DOWN, f"it went down {load.down_for_s:.1f} s ago"
     elif tokens > room:
         met = Reason.PROMPT_TOO_LONG, f"{tokens} tokens, and it takes {room}"
     elif _reached(load.own_of_class, constraints.max_inflight):
         met = Reason.CLASS_FULL, f"{load.own_of_class} of the class are in flight"
     elif _reached(inside, limits.max_inflight):
         met = Reason.TARGET_FULL, f"{inside} requests are in flight"
-    elif _fresh(load) and _reached(load.polled_waiting, limits.max_waiting):
+    elif _fresh(load) and _queued(load.polled_waiting, limits.max_waiting):
         met = Reason.QUEUE_FULL, f"{load.polled_waiting} requests wait in its queue"
     elif _fresh(load) and load.kv_used >= limits.kv_ceiling:
         met = Reason.KV_CACHE_FULL, f"{load.kv_used:.0%} of its KV cache is in use"
@@ -87,3 +87,8 @@ def _fresh(load: EngineLoad) -> bool:
 
 def _reached(count: int, limit: int | None) -> bool:
     return limit is not None and count >= limit
+
+
+def _queued(waiting: int, limit: int | None) -> bool:
+    """Nobody waiting is never too many: `max_waiting: 0` still lets an idle engine work."""
+    return waiting > 0 and _reached(waiting, limit)

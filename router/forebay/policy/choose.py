@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from itertools import chain, count
 
-from forebay.errors import ForebayError, NotBuilt, NotPermitted, UnknownModel, Unmatched
+from forebay.errors import ForebayError, NotBuilt, NotPermitted, Unmatched
 from forebay.policy.classify import Classifier
+from forebay.policy.context import unknown_model
 from forebay.policy.rules import HUMAN, AnyOf, Document, Match, Route, Target
 from forebay.values import SENSITIVITIES, Labels, Reason, Request
 
@@ -81,7 +81,7 @@ class Policy:
 def choose(policy: Policy, request: Request) -> Chosen | ForebayError:
     """Return the class that takes a request and the ladder it may climb, or why nobody does."""
     if request.model not in policy.names():
-        return UnknownModel(_unknown(policy, request.model))
+        return unknown_model(request.model, policy.names())
     labels = policy.classifier.labels(request)
     named = policy.by_name.get(request.model)
     chosen = _named(named, labels) if named else _matched(policy, labels)
@@ -146,13 +146,6 @@ def _holds(match: Match, labels: Labels) -> bool:
 def _said(labels: Labels) -> str:
     said = [f"{key}={value}" for key in _LABELS if (value := getattr(labels, key)) is not None]
     return ", ".join(said)
-
-
-def _unknown(policy: Policy, name: str) -> str:
-    name = name[:128]
-    near = difflib.get_close_matches(name, policy.names(), n=3)
-    known = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(policy.names())}"
-    return f"no model {name!r}; {known}"
 
 
 def name_classes(routes: tuple[Route, ...], taken: frozenset[str] = RESERVED) -> tuple[Class, ...]:

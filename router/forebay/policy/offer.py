@@ -20,6 +20,7 @@ def completed(request: Request, route: Route, document: Document) -> Request:
     tools = request.tools or tuple(
         Tool(name, document.tools[name].description, document.tools[name].parameters)
         for name in route.tools
+        if name in document.tools
     )
     guide = request.guide or tool_rules.guide(tools, request.tool_choice)
     if guide is None and route.json_schema is not None and "json_schema" in route.verify:

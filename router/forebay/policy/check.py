@@ -1,0 +1,294 @@
+"""Whether the parts of a policy agree: names that exist, rungs that may be used, routes reached.
+
+Everything that one key alone can get wrong is in `rules`; here a whole document is at hand.
+Findings are values with a path into the document; the edge that read it knows the lines.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from forebay.policy import verify
+from forebay.policy.choose import RESERVED
+from forebay.policy.regex import fault as pattern_fault
+from forebay.policy.rules import ADAPTERS, HUMAN, VERIFIERS, AnyOf, Document, Route, Spill
+from forebay.policy.verifiers.json_schema import fault as schema_fault
+from forebay.values import Release
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. `key` says that the path's last step itself is meant.
+
+    `unknown` is the name that was not found, so that its own fault, told elsewhere, can
+    silence this one; `suggestion` is what was probably meant; `other` is what it clashes with.
+    """
+
+    path: Path
+    message: str
+    suggestion: str | None = None
+    key: bool = False
+    unknown: str | None = None
+    other: Path | None = None
+
+
+def check(document: Document) -> tuple[Finding, ...]:
+    """Return all that is wrong with a policy; none if it can be served."""
+    return (
+        *_models(document),
+        *_sections(document),
+        *_classify(document),
+        *_names(document),
+        *_unreached(document),
+        *(f for path, route in _routes(document) for f in _route(document, path, route)),
+    )
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, or None."""
+    return next(iter(difflib.get_close_matches(name[:128], list(known), n=1)), None)
+
+
+def unknown(path: Path, kind: str, name: str, known: Iterable[str]) -> Finding:
+    """Return the finding for a name that does not exist."""
+    known = tuple(known)
+    suggestion = near(name, known)
+    listed = "" if suggestion or not known else f"; known: {', '.join(known)}"
+    return Finding(path, f"unknown {kind} {name}{listed}", suggestion, unknown=name)
+
+
+def _routes(document: Document) -> Iterator[tuple[Path, Route]]:
+    for position, route in enumerate(document.routes):
+        yield ("routes", position), route
+    if document.default is not None:
+        yield ("default",), document.default
+
+
+# ---- sections of their own ----------------------------------------------------------------
+
+
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
+
+
+def _models(document: Document) -> Iterator[Finding]:
+    if not document.models:
+        yield Finding(("models",), "models: names no target")
+    for name, target in document.models.items():
+        at: Path = ("models", name)
+        if name in RESERVED:
+            yield Finding(at, f"{name} has a meaning of its own and cannot name a target", key=True)
+        elif not _TARGET.fullmatch(name):
+            yield Finding(at, "a target's name is letters, digits and _ . : / -", key=True)
+        said = [adapter for adapter in ADAPTERS if getattr(target, adapter) is not None]
+        if len(said) != 1:
+            found = f"has {' and '.join(said)}" if said else "has none"
+            yield Finding(
+                at, f"a target has exactly one of {', '.join(ADAPTERS)}; {name} {found}", key=True
+            )
+        for category, names in target.requires.items():
+            yield from _verifiers((*at, "requires", category), names)
+
+
+def _sections(document: Document) -> Iterator[Finding]:
+    for name, tool in document.tools.items():
+        if tool.parameters and (wrong := schema_fault(tool.parameters)):
+            yield Finding(("tools", name, "parameters"), wrong)
+    if not document.routes and document.default is None:
+        yield Finding((), "a policy needs routes: or a default:, or it refuses everything")
+
+
+def _classify(document: Document) -> Iterator[Finding]:
+    for position, rule in enumerate(document.classify):
+        at: Path = ("classify", position)
+        if not rule.when.words and rule.when.pattern is None:
+            yield Finding((*at, "when"), "when: is empty; say words: or pattern:")
+        if rule.when.pattern is not None:
+            wrong = "it is empty" if not rule.when.pattern else pattern_fault(rule.when.pattern)
+            if wrong:
+                yield Finding((*at, "when", "pattern"), f"not a pattern of RE2: {wrong}")
+        if not any(rule.set.model_dump().values()):
+            yield Finding((*at, "set"), "set: is empty; say at least one label")
+
+
+def _names(document: Document) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for position, route in enumerate(document.routes):
+        at: Path = ("routes", position, "name")
+        if route.name is None:
+            continue
+        if route.name in RESERVED:
+            yield Finding(at, f"{route.name} has a meaning of its own and cannot name a route")
+        elif route.name in document.models:
+            yield Finding(at, f"{route.name} names a target already; a route needs another name")
+        elif route.name in seen:
+            yield Finding(at, f"two routes are called {route.name}")
+        seen.add(route.name)
+    default = document.default
+    if default is not None and default.name not in (None, "default"):
+        yield Finding(("default", "name"), "the default route is always called default")
+    if default is not None and default.match.model_fields_set:
+        said = "default: takes what no route matches; it has no match: of its own"
+        yield Finding(("default", "match"), said, key=True)
+
+
+def _unreached(document: Document) -> Iterator[Finding]:
+    for later, route in enumerate(document.routes):
+        for earlier in range(later):
+            if _covers(document.routes[earlier], route):
+                said = "never reached: an earlier route takes all that this one matches"
+                yield Finding(("routes", later), said, other=("routes", earlier))
+                break
+
+
+def _covers(earlier: Route, later: Route) -> bool:
+    """Return whether all that `later` matches is matched by `earlier`."""
+    return all(
+        not wide or (narrow and set(narrow) <= set(wide))
+        for key in type(later.match).model_fields
+        for wide, narrow in [(getattr(earlier.match, key), getattr(later.match, key))]
+    )
+
+
+# ---- one route ------------------------------------------------------------------------------
+
+
+def _route(document: Document, at: Path, route: Route) -> Iterator[Finding]:
+    yield from _ladder(document, at, route)
+    yield from _beside(document, at, route)
+    yield from _verifiers((*at, "verify"), route.verify)
+    yield from _repeated((*at, "verify"), route.verify)
+    yield from _release(document, at, route)
+    yield from _contents(document, at, route)
+    yield from _times(at, route)
+
+
+def _rungs(at: Path, route: Route) -> list[tuple[Path, str]]:
+    """Return each rung with its place in the document."""
+    if isinstance(route.model, AnyOf):
+        first = [((*at, "model", "any_of", n), name) for n, name in enumerate(route.model.any_of)]
+    else:
+        first = [((*at, "model"), route.model)]
+    return [*first, *(((*at, "fallback", n), name) for n, name in enumerate(route.fallback))]
+
+
+def _ladder(document: Document, at: Path, route: Route) -> Iterator[Finding]:
+    rungs = _rungs(at, route)
+    seen: set[str] = set()
+    for position, (path, name) in enumerate(rungs):
+        yield from _target(document, path, name)
+        if name in seen:
+            yield Finding(path, f"{name} stands on this ladder already")
+        seen.add(name)
+        if name != HUMAN:
+            yield from _inside(document, route, path, name)
+        elif position < len(rungs) - 1:
+            yield Finding(path, f"{HUMAN} can only be the last rung")
+
+
+def _target(document: Document, path: Path, name: str) -> Iterator[Finding]:
+    if name not in document.models and name != HUMAN:
+        yield unknown(path, "target", name, (*document.models, HUMAN))
+
+
+def _inside(document: Document, route: Route, path: Path, name: str) -> Iterator[Finding]:
+    """A route with `residency` may only use targets that say they are there."""
+    target = document.models.get(name)
+    if not route.residency or target is None or target.residency in route.residency:
+        return
+    where = f"is in {target.residency}" if target.residency else "does not say where it is"
+    yield Finding(path, f"{name} {where}, and the route stays in {', '.join(route.residency)}")
+
+
+def _beside(document: Document, at: Path, route: Route) -> Iterator[Finding]:
+    """Targets beside the ladder: where a route spills and what it hedges with."""
+    beside = []
+    if isinstance(route.spill, Spill):
+        beside.append(((*at, "spill", "to"), route.spill.to, "spill"))
+    if route.hedge is not None:
+        beside.append(((*at, "hedge", "to"), route.hedge.to, "hedge"))
+    for path, name, word in beside:
+        if name == HUMAN:
+            yield Finding(path, f"{HUMAN} is never a {word} target")
+            continue
+        yield from _target(document, path, name)
+        yield from _inside(document, route, path, name)
+        if name == route.model:
+            yield Finding(path, f"{name} is the route's model already; a {word} goes elsewhere")
+
+
+def _verifiers(path: Path, names: tuple[str, ...]) -> Iterator[Finding]:
+    for position, name in enumerate(names):
+        if name not in VERIFIERS:
+            yield unknown((*path, position), "verifier", name, VERIFIERS)
+
+
+def _repeated(path: Path, names: tuple[str, ...]) -> Iterator[Finding]:
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            yield Finding((*path, position), f"{name} is listed twice")
+
+
+def _release(document: Document, at: Path, route: Route) -> Iterator[Finding]:
+    """A stream may not be asked to run freer than its verifiers let it."""
+    if route.stream is None:
+        return
+    for name in route.verify:
+        needs = verify.RELEASES.get(name, Release.TOKEN)
+        if name == "json_schema" and _enforceable(document, route):
+            needs = Release.TOKEN
+        if verify.strictest((needs, route.stream)) is not route.stream:
+            said = (
+                f"{name} releases text at {needs.value}, and stream: demands {route.stream.value}"
+            )
+            yield Finding((*at, "stream"), said)
+
+
+def _enforceable(document: Document, route: Route) -> bool:
+    """Return whether every rung decodes under a guide, so that a schema holds from its start."""
+    rungs = [name for _, name in _rungs((), route)]
+    return all(name in document.models and not document.models[name].is_cloud for name in rungs)
+
+
+def _contents(document: Document, at: Path, route: Route) -> Iterator[Finding]:
+    # Without a tools: section, tools are those that requests bring; a route only names them.
+    if "tools" in document.model_fields_set:
+        for position, name in enumerate(route.tools):
+            if name not in document.tools:
+                yield unknown((*at, "tools", position), "tool", name, document.tools)
+    for position, name in enumerate(route.rules):
+        if name not in document.rules:
+            yield unknown((*at, "rules", position), "content rule", name, document.rules)
+    if route.rules and "policy_rules" not in route.verify:
+        said = "rules: are checked by policy_rules, which verify: does not list"
+        yield Finding((*at, "rules"), said, key=True)
+    if route.json_schema is None:
+        return
+    if wrong := schema_fault(route.json_schema):
+        yield Finding((*at, "schema"), wrong)
+    if "json_schema" not in route.verify:
+        said = "schema: is checked by json_schema, which verify: does not list"
+        yield Finding((*at, "schema"), said, key=True)
+
+
+def _times(at: Path, route: Route) -> Iterator[Finding]:
+    slo, longest = route.slo, route.constraints.max_latency_ms
+    if longest is not None and slo.e2e_ms is not None and longest != slo.e2e_ms:
+        said = f"max_latency_ms is an e2e_ms, and slo: says {slo.e2e_ms}; keep one"
+        yield Finding((*at, "constraints", "max_latency_ms"), said)
+    whole = slo.e2e_ms or longest
+    if whole is None:
+        return
+    if slo.ttft_ms is not None and slo.ttft_ms > whole:
+        said = f"the first token may take longer than the whole answer ({whole} ms)"
+        yield Finding((*at, "slo", "ttft_ms"), said)
+    if route.hedge is not None and route.hedge.after_ms >= whole:
+        said = f"the hedge starts when the answer is due ({whole} ms)"
+        yield Finding((*at, "hedge", "after_ms"), said)

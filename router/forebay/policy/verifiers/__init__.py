@@ -1,0 +1,1 @@
+"""Verifiers: each watches an answer and says, typed and with reasons, whether it will do."""

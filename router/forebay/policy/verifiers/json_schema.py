@@ -1,0 +1,138 @@
+"""`json_schema`: whether an answer is JSON of the form that was asked for (draft 2020-12)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+from forebay.errors import InvalidRequest, TooLarge
+from forebay.policy.verifiers.bounds import SIZE_MAX, Unbounded, answer_depth, deeper_than
+from forebay.values import Release, Verdict
+
+NAME = "json_schema"
+
+_TOLD_MAX = 3
+"""Faults told in one verdict: enough for a repair, short enough for a record."""
+
+_REASON_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A schema ready to judge answers that nest no deeper than `depth`."""
+
+    schema: dict[str, Any]
+    validator: jsonschema_rs.Draft202012Validator
+    depth: int
+
+
+@lru_cache(maxsize=64)
+def compiled(source: str) -> Compiled:
+    """Return a schema from its JSON text. Nothing is fetched, patterns take linear time.
+
+    Raises:
+        InvalidRequest: it is no JSON Schema, or one that cannot be evaluated in bounded time.
+    """
+    if len(source.encode("utf-8", "replace")) > SIZE_MAX:
+        raise TooLarge(f"the JSON schema is larger than {SIZE_MAX:,} bytes")
+    try:
+        schema = orjson.loads(source)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"the JSON schema is not JSON: {_plain(error.msg)}, line {error.lineno} "
+            f"column {error.colno}"
+        ) from None
+    if not isinstance(schema, dict):
+        raise InvalidRequest("a JSON schema must be an object")
+    try:
+        depth = answer_depth(schema)
+        validator = jsonschema_rs.Draft202012Validator(
+            schema,
+            offline=True,
+            mask="the value",
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=1 << 20),
+        )
+    except Unbounded as fault:
+        raise InvalidRequest(f"the JSON schema cannot be used: {fault}") from None
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        said = _told(error)
+        if "'anyOf'" in said:  # how the meta-schema writes down what a keyword may hold
+            said = f"{said.split(':')[0]}: a value that this keyword cannot have"
+        raise InvalidRequest(f"the JSON schema is not valid: {said}") from None
+    return Compiled(schema, validator, depth)
+
+
+def fault(schema: dict[str, Any]) -> str | None:
+    """Return what is wrong with a schema of a policy, or None."""
+    try:
+        compiled(json.dumps(schema))
+    except InvalidRequest as error:
+        return str(error)
+    except (TypeError, ValueError):
+        return "the JSON schema holds what JSON cannot"
+    return None
+
+
+class SchemaCheck:
+    """Lets text through and judges it whole; the release rule says whether it may leave."""
+
+    name = NAME
+
+    def __init__(self, schema: Compiled | None, *, enforced: bool) -> None:
+        self._schema = schema
+        self._text: list[str] = []
+        waits = schema is not None and not enforced
+        self.release = Release.FINAL if waits else Release.TOKEN
+
+    def feed(self, text: str) -> str:
+        """Return the text itself."""
+        if self._schema is not None:
+            self._text.append(text)
+        return text
+
+    def finish(self) -> tuple[str, Verdict]:
+        """Return no more text, and the verdict."""
+        if self._schema is None:
+            return "", Verdict(NAME, "not_applicable", "neither request nor route has a schema")
+        return "", judged("".join(self._text), self._schema)
+
+
+def judged(answer: str, schema: Compiled) -> Verdict:
+    """Return the verdict on a whole answer; its reason quotes no value of it."""
+    try:
+        value = orjson.loads(answer)
+    except orjson.JSONDecodeError as error:
+        if not answer.strip():
+            return Verdict(NAME, "failed", "the answer is empty and should be JSON")
+        at = min(error.pos, max(0, len(answer) - 1))
+        reason = (
+            f"the answer is not JSON: {_plain(error.msg)}, line {error.lineno} column {error.colno}"
+        )
+        return Verdict(NAME, "failed", reason, ((at, at + 1),))
+    if deeper_than(value, schema.depth):
+        return Verdict(NAME, "failed", f"the answer nests deeper than {schema.depth} levels")
+    faults = [_told(error) for error in islice(schema.validator.iter_errors(value), _TOLD_MAX)]
+    if not faults:
+        return Verdict(NAME, "passed")
+    return Verdict(NAME, "failed", "; ".join(faults)[:_REASON_MAX], ((0, len(answer)),))
+
+
+def _told(error: Exception) -> str:
+    """Return one fault as a path and a sentence."""
+    message = str(getattr(error, "message", "") or error).splitlines()[0][:300]
+    path = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}"
+        for step in getattr(error, "instance_path", ())
+    )
+    return f"${path[:100]}: {message}"
+
+
+def _plain(message: str) -> str:
+    """Return a parser's message without the position it repeats."""
+    return message.split(": line ", maxsplit=1)[0].split(" at line", maxsplit=1)[0]
