@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from forebay.corridor import House
+from forebay.errors import DeadlineExceeded
 from forebay.policy.choose import Policy
 from forebay.policy.rules import Document
 from forebay.values import Abilities, Chunk, EngineLoad, Prepared, Request, Text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 
     from forebay.ports import Clock, Engine, Fleet, Ledger
     from forebay.values import Call, Record
@@ -89,16 +90,25 @@ class FakeEngine:
             for said, word in enumerate(self.script[: call.max_tokens]):
                 if self.error is not None and said == self.error_after:
                     raise self.error
-                await asyncio.sleep(self.gap_s)
+                await _until(call, asyncio.sleep(self.gap_s))
                 yield Chunk(word, 1)
             if self.error is not None:
                 raise self.error
             if self.hang:
-                await asyncio.Event().wait()
+                await _until(call, asyncio.Event().wait())
             yield Chunk(finish="length" if len(self.script) > call.max_tokens else self.finish)  # type: ignore[arg-type]
         finally:
             self.running -= 1
             self.closed += 1
+
+
+async def _until(call: Call, waited: Coroutine[Any, Any, object]) -> None:
+    """Wait, but no longer than the call's deadline on the loop's clock."""
+    try:
+        left_s = call.deadline_s and call.deadline_s - asyncio.get_running_loop().time()
+        await asyncio.wait_for(waited, left_s)
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed while the engine was answering") from None
 
 
 @dataclass(slots=True)

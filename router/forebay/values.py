@@ -82,7 +82,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw tokens; None leaves the choice to the target. `temperature` 0 is greedy."""
+    """How to draw tokens; None leaves the choice to the target. `temperature` 0 is greedy.
+
+    `end_id` is the token that ends an answer in place of the model's own.
+    """
 
     max_tokens: int | None = None
     min_tokens: int | None = None
@@ -96,6 +99,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     bad: tuple[str, ...] = ()
     logprobs: bool = False
+    end_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,8 @@ class TritonEngine:
         """Yield the answer as it is decoded; one chunk for each response of the engine."""
         request = call.request
         bad = [ids for word in request.sampling.bad for ids in self._spellings(word)]
-        ends = (self._files.end_id, self._files.pad_id)
+        end_id = self._files.end_id if request.sampling.end_id is None else request.sampling.end_id
+        ends = (end_id, self._files.pad_id)
         message = tensors.infer_request(self._model, call, request.guide, bad, ends)
         answer = AnswerText(self._files.tokenizer, request.sampling.stop)
         decoded, ended = 0, False
@@ -101,7 +102,7 @@ class TritonEngine:
                     raise _said(response.error_message, begun=decoded > 0)
                 ids = tensors.ids_of(response.infer_response)
                 final = tensors.is_final(response.infer_response)
-                ended = self._files.end_id in ids[-1:]
+                ended = end_id in ids[-1:]
                 decoded += len(ids)
                 text = answer.feed(ids[:-1] if ended else ids)
                 if ids or text:

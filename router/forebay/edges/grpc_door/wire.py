@@ -1,0 +1,252 @@
+"""forebay.v1 messages to values and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from forebay.errors import BROKEN_SENTENCE, ForebayError, sentence_of, status_of
+from forebay.policy.context import (
+    MAX_CONTEXT_BYTES,
+    NOTHING,
+    Context,
+    bounded,
+    checked,
+    checked_choice,
+    checked_guide,
+    context_of,
+    earlier,
+    fault,
+    parsed,
+)
+from forebay.v1 import router_pb2 as pb
+from forebay.values import (
+    Admit,
+    Chat,
+    Decided,
+    Done,
+    Explanation,
+    Guide,
+    Labels,
+    Message,
+    Progress,
+    Request,
+    Rung,
+    Sampling,
+    Spill,
+    Text,
+    Token,
+    ToolCall,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forebay.edges.grpc_door.arrival import Arrival
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def request_of(message: pb.GenerateRequest, arrival: Arrival, *, stream: bool) -> Request:
+    """Return what a message asks.
+
+    Raises:
+        InvalidRequest: a field is wrong; the sentence names it.
+    """
+    brought = _context(message.context) if message.HasField("context") else NOTHING
+    deadline_ms = brought.deadline_ms
+    return Request(
+        id=arrival.id,
+        model=message.model or "auto",
+        prompt=_prompt(message),
+        received_s=arrival.received_s,
+        sampling=_sampling(message.sampling) if message.HasField("sampling") else Sampling(),
+        guide=_guide(message.guide) if message.HasField("guide") else None,
+        labels=brought.labels,
+        sources=brought.sources,
+        tools=brought.tools,
+        tool_choice=checked_choice(message.tool_choice or "auto", brought.tools),
+        deadline_s=earlier(
+            arrival.received_s,
+            arrival.remaining_s,
+            None if deadline_ms is None else deadline_ms / 1000,
+        ),
+        stream=stream,
+        explain=brought.explain,
+        door="grpc",
+    )
+
+
+def _prompt(message: pb.GenerateRequest) -> Chat | Text:
+    if bool(message.messages) == bool(message.text):
+        raise fault("messages", "or text must be given, and not both")
+    if message.text:
+        return Text(message.text)
+    return Chat(tuple([_message(i, turn) for i, turn in enumerate(message.messages)]))
+
+
+def _message(position: int, turn: pb.Message) -> Message:
+    if turn.role not in ROLES:
+        raise fault(f"messages[{position}].role", f"must be one of {', '.join(ROLES)}")
+    calls = tuple([ToolCall(c.id, c.name, c.arguments_json) for c in turn.tool_calls])
+    return Message(turn.role, turn.content, calls, turn.tool_call_id or None)
+
+
+def _said(message: Any, *fields: str) -> dict[str, Any]:
+    return {field: getattr(message, field) for field in fields if message.HasField(field)}
+
+
+_SAMPLING = tuple(
+    field.name
+    for field in pb.Sampling.DESCRIPTOR.fields
+    if field.name not in ("stop", "bad", "logprobs")
+)
+_LABELS = tuple(field.name for field in pb.Labels.DESCRIPTOR.fields)
+_CALLED = {name: f"sampling.{name}" for name in (*_SAMPLING, "stop", "bad")}
+
+
+def _sampling(said: pb.Sampling) -> Sampling:
+    values = Sampling(
+        stop=tuple(said.stop),
+        bad=tuple(said.bad),
+        logprobs=said.logprobs,
+        **_said(said, *_SAMPLING),
+    )
+    return checked(values, _CALLED)
+
+
+def _guide(said: pb.Guide) -> Guide | None:
+    form = said.WhichOneof("form")
+    if form is None or (form == "json" and not said.json):
+        return None
+    if form == "json":
+        return Guide("json")
+    if form == "regex":
+        return checked_guide(Guide("regex", said.regex), "guide.regex")
+    return checked_guide(Guide("json_schema", said.json_schema), "guide.json_schema")
+
+
+def _context(said: pb.Context) -> Context:
+    bounded("context", said.ByteSize(), MAX_CONTEXT_BYTES)
+    tools = [
+        {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": parsed(
+                tool.parameters_json_schema or "{}", f"context.tools[{i}].parameters_json_schema"
+            ),
+        }
+        for i, tool in enumerate(said.tools)
+    ]
+    written = {
+        "labels": _said(said.labels, *_LABELS),
+        "sources": [{"id": source.id, "text": source.text} for source in said.sources],
+        "tools": tools,
+        "explain": said.explain,
+        **_said(said, "deadline_ms"),
+    }
+    return context_of(written, "context")
+
+
+# ---- and back ---------------------------------------------------------------------------
+
+
+def decision(request_id: str, event: Decided) -> pb.Decision:
+    """Return a decision as a message."""
+    return pb.Decision(
+        request_id=request_id,
+        route=event.route,
+        target=event.target,
+        move=event.move,
+        reason=event.reason,
+        why=event.why,
+        labels=labels(event.labels),
+        policy=event.policy,
+        release=event.release,
+        prompt_tokens=event.prompt_tokens,
+    )
+
+
+def labels(said: Labels) -> pb.Labels:
+    """Return labels as a message; what is not said stays unset."""
+    return pb.Labels(
+        task=said.task,
+        sensitivity=said.sensitivity,
+        tier=said.tier,
+        language=said.language,
+        mode=said.mode,
+    )
+
+
+def verdict(event: Verdict) -> pb.Verdict:
+    """Return a verdict as a message."""
+    spans = [pb.Span(start=start, end=end) for start, end in event.spans]
+    return pb.Verdict(
+        verifier=event.verifier, outcome=event.outcome, reason=event.reason, spans=spans
+    )
+
+
+def done(event: Done) -> pb.Done:
+    """Return the end of a whole answer as a message."""
+    return pb.Done(
+        finish=event.finish,
+        prompt_tokens=event.usage.prompt_tokens,
+        completion_tokens=event.usage.completion_tokens,
+        ttft_ms=event.timing.ttft_ms,
+        tpot_ms=event.timing.tpot_ms,
+        e2e_ms=event.timing.e2e_ms,
+        tool_calls=[
+            pb.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments)
+            for call in event.tool_calls
+        ],
+        flagged=event.flagged,
+    )
+
+
+def error(failure: BaseException) -> pb.Error:
+    """Return a failure as a message."""
+    after_s = failure.retry_after_s if isinstance(failure, ForebayError) else None
+    sentence = sentence_of(failure) or BROKEN_SENTENCE
+    return pb.Error(reason=status_of(failure).reason, message=sentence, retry_after_s=after_s)
+
+
+EVENTS: dict[type, Callable[[Any], pb.GenerateEvent]] = {
+    Token: lambda event: pb.GenerateEvent(
+        token=pb.Token(text=event.text, tokens=event.tokens, logprobs=event.logprobs)
+    ),
+    Progress: lambda event: pb.GenerateEvent(status=pb.Status(what=event.what)),
+    Verdict: lambda event: pb.GenerateEvent(verdict=verdict(event)),
+    Done: lambda event: pb.GenerateEvent(done=done(event)),
+}
+"""How each event of the corridor is told; decisions and failures need more than themselves."""
+
+
+def explanation(said: Explanation) -> pb.ExplainResponse:
+    """Return an explanation as a message."""
+    return pb.ExplainResponse(
+        route=said.route,
+        reason=said.reason,
+        why=said.why,
+        labels=labels(said.labels),
+        policy=said.policy,
+        release=said.release,
+        rungs=[_rung(rung) for rung in said.rungs],
+        verify=said.verify,
+    )
+
+
+def _rung(rung: Rung) -> pb.Rung:
+    placed = rung.placement
+    if isinstance(placed, Admit):
+        kind, why = "admit", ""
+    elif isinstance(placed, Spill):
+        kind, why = "spill", f"to {placed.target}"
+    else:
+        kind, why = "refuse", placed.limit
+    return pb.Rung(
+        target=rung.target,
+        placement=kind,
+        reason=placed.reason,
+        why=why,
+        prompt_tokens=rung.prompt_tokens,
+    )
