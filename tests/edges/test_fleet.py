@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from forebay.edges.fleet import CountedFleet
+from forebay.edges.fleet import DOWN_AFTER, CountedFleet
 from forebay.edges.triton_metrics import MetricsScraper, parse
 from forebay.testing import ManualClock
 from forebay.values import Scrape
@@ -19,7 +19,7 @@ nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="active",version="1
 nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="max",version="1"} 32
 nv_trt_llm_request_metrics{model="other",request_type="active",version="1"} 99
 nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max",model="tensorrt_llm",version="1"} 2048
-nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction",model="tensorrt_llm",version="1"} 0.25
+nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction",model="tensorrt_llm"} 0.25
 nv_inference_count{model="tensorrt_llm",version="1"} 4
 """
 
@@ -69,17 +69,21 @@ def test_a_scrape_grows_old(fleet):
     assert known.load("short", "chat").age_s == 3.0
 
 
-def test_an_engine_is_unproven_until_it_answers_and_again_after_it_fails(fleet):
+def test_an_engine_is_down_after_failures_in_a_row_until_it_answers(fleet):
     clock, known = fleet
     assert set(known.unproven()) == {"long", "far"}
     known.served("short")
     known.served("far")
     assert known.unproven() == ()
-    known.failed("long")
+    for _ in range(DOWN_AFTER - 1):
+        known.failed("long")
+    assert known.load("short", "chat").down_for_s is None
+    known.failed("short")
     clock.time_s += 2
     assert known.unproven() == ("long",)
     assert known.load("short", "chat").down_for_s == 2
     known.served("long")
+    known.failed("long")
     assert known.load("short", "chat").down_for_s is None
 
 

