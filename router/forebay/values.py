@@ -141,8 +141,9 @@ class Request:
 class EngineLoad:
     """What is known of a target now. `age_s` is None before the first scrape.
 
-    `polled_active` counts all requests inside the engine at the last scrape, of which
-    `own_at_poll` were ours; `own` and `own_of_class` are exact now. `kv_used` is 0-1.
+    `polled_active` counts all requests inside the engine at the last scrape, of which at most
+    `own_at_poll` were ours. `own` counts ours in the engine now, by whichever target of it, and
+    `own_of_class` those of the class; both are exact. `kv_used` is 0-1.
     """
 
     own: int = 0
@@ -165,8 +166,6 @@ class Scrape:
     scheduled: int = 0
     max_requests: int = 0
     kv_used: float = 0.0
-    kv_used_blocks: int = 0
-    kv_max_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +226,6 @@ class Reason(StrEnum):
     QUEUE_FULL = "queue_full"
     KV_CACHE_FULL = "kv_cache_full"
     PROMPT_TOO_LONG = "prompt_too_long"
-    DEADLINE_PASSED = "deadline_passed"
     VERDICT_FAILED = "verdict_failed"
     ENGINE_FAILED = "engine_failed"
     NOT_BUILT = "not_built"

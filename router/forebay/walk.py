@@ -10,12 +10,12 @@ from forebay.errors import (
     EngineUnavailable,
     ForebayError,
     InvalidRequest,
+    NotBuilt,
     Overloaded,
 )
 from forebay.values import (
     Attempt,
     Chunk,
-    Finish,
     Labels,
     Reason,
     Record,
@@ -45,17 +45,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
-    """Why a step brought no answer while the client had read nothing, and how to go on.
+class Unfit:
+    """An answer that was whole and failed its verifiers, kept in case the route lets it go."""
 
-    `answer` is the text that failed its verifiers, where there was one.
-    """
+    step: Step
+    token: Token
+    last: Chunk
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """Why a step brought no answer while the client had read nothing, and how to go on."""
 
     error: ForebayError
     move: Move
     reason: Reason
-    answer: str = ""
-    finish: Finish = "stop"
+    unfit: Unfit | None = None
 
 
 def setback_of(error: ForebayError) -> Setback | None:
@@ -66,7 +72,22 @@ def setback_of(error: ForebayError) -> Setback | None:
         return Setback(error, "failover", Reason.ENGINE_DOWN)
     if isinstance(error, EngineFailed):
         return Setback(error, "failover", Reason.ENGINE_FAILED)
+    if isinstance(error, NotBuilt):
+        return Setback(error, "failover", Reason.NOT_BUILT)
     return None
+
+
+def ending(setbacks: list[Setback]) -> ForebayError:
+    """Return the error that a climb without an answer ends with: the last step's.
+
+    Where that is a target not built yet and an earlier step was only full or broken, the earlier
+    one is told: it is what the client can do something about, by trying again.
+    """
+    last = setbacks[-1].error
+    if isinstance(last, NotBuilt):
+        passing = (s.error for s in reversed(setbacks) if s.error.retry_after_s is not None)
+        return next(passing, last)
+    return last
 
 
 def setback_of_refusal(refuse: Refuse) -> Setback:
@@ -84,8 +105,11 @@ def following(chosen: Chosen, ladder: deque[str], tried: set[str], setback: Setb
     """Return the step after a setback; no target is tried twice.
 
     Capacity and breakage look to the spill target first. Breakage and quality climb the ladder;
-    capacity does not, because a full engine is no reason to buy a stronger model.
+    capacity does not, because a full engine is no reason to buy a stronger model. What is not
+    built yet ends the climb: a policy that names it means it.
     """
+    if setback.reason is Reason.NOT_BUILT:
+        return None
     if setback.move in ("spill", "failover") and chosen.spill_to not in (None, *tried):
         return Step(str(chosen.spill_to), setback.move, setback.reason)
     while ladder and setback.move != "spill":
@@ -114,31 +138,14 @@ class Unsent:
 
 
 @dataclass(slots=True)
-class Walk:
-    """One request on its way; becomes its record."""
+class Run:
+    """The numbers of one target's answer."""
 
-    request: Request
-    chosen: Chosen | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    status: str = "cancelled"
     target: str = ""
     usage: Usage = field(default_factory=Usage)
-    sent_s: float | None = None
     first_s: float | None = None
     last_s: float | None = None
     gaps_ms: list[float] = field(default_factory=list)
-
-    @property
-    def committed(self) -> bool:
-        """Whether the client has been sent text: the point of no return."""
-        return self.sent_s is not None
-
-    def begin(self, step: Step, prepared: Prepared) -> None:
-        """Start the numbers of a new attempt; those of the one before stand in `attempts`."""
-        self.target = step.target
-        self.usage = Usage(prepared.prompt_tokens, 0)
-        self.first_s = self.last_s = None
-        self.gaps_ms = []
 
     def saw(self, tokens: int, now_s: float) -> None:
         """Count tokens that the engine yielded, and when."""
@@ -150,6 +157,27 @@ class Walk:
             self.gaps_ms.append((now_s - self.last_s) * 1000)
         self.last_s = now_s
 
+
+@dataclass(slots=True)
+class Walk:
+    """One request on its way; becomes its record. `run` is the answer it is told by."""
+
+    request: Request
+    chosen: Chosen | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    status: str = "cancelled"
+    run: Run = field(default_factory=Run)
+    sent_s: float | None = None
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client has been sent text: the point of no return."""
+        return self.sent_s is not None
+
+    def begin(self, step: Step, prepared: Prepared) -> None:
+        """Start the numbers of a new attempt; those of the one before stand in `attempts`."""
+        self.run = Run(step.target, Usage(prepared.prompt_tokens, 0))
+
     def commit(self, now_s: float) -> None:
         """Note that text leaves now."""
         if self.sent_s is None:
@@ -157,7 +185,7 @@ class Walk:
 
     def end(self, step: Step, outcome: str, verdicts: tuple[Verdict, ...] = ()) -> None:
         """Close a step, whether it reached an engine or not."""
-        tokens = self.usage.completion_tokens if self.target == step.target else 0
+        tokens = self.run.usage.completion_tokens if self.run.target == step.target else 0
         self.attempts.append(
             Attempt(step.target, step.move, step.reason, outcome, tokens, verdicts)
         )
@@ -170,11 +198,11 @@ class Walk:
         """
         received_s = self.request.received_s
         e2e_ms = (now_s - received_s) * 1000
-        first_s = self.sent_s if self.request.stream else self.first_s
+        first_s = self.sent_s if self.request.stream else self.run.first_s
         if first_s is None:
             return Timing(e2e_ms=e2e_ms)
         ttft_ms = (first_s - received_s) * 1000
-        later = self.usage.completion_tokens - 1
+        later = self.run.usage.completion_tokens - 1
         return Timing(ttft_ms, (e2e_ms - ttft_ms) / later if later > 0 else None, e2e_ms)
 
     def record(self, policy: str, now_s: float, wall_s: float) -> Record:
@@ -184,13 +212,13 @@ class Walk:
             at_wall_s=wall_s,
             door=self.request.door,
             route=self.chosen.of.name if self.chosen else "",
-            target=self.target,
+            target=self.run.target or (self.attempts[-1].target if self.attempts else ""),
             labels=self.chosen.labels if self.chosen else Labels(),
             policy=policy,
             status=self.status,
             attempts=tuple(self.attempts),
-            usage=self.usage,
+            usage=self.run.usage,
             timing=self.timing(now_s),
             stream=self.request.stream,
-            itl_ms=tuple(self.gaps_ms),
+            itl_ms=tuple(self.run.gaps_ms),
         )

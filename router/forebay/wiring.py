@@ -10,7 +10,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -18,23 +18,25 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from forebay.corridor import Corridor, House
+from forebay.corridor import Corridor
 from forebay.edges import policy_file, store, telemetry
 from forebay.edges.clock import SystemClock
 from forebay.edges.fleet import CountedFleet
 from forebay.edges.grpc_door import GrpcDoor, GrpcSettings
 from forebay.edges.http_door import HttpDoor, HttpSettings
-from forebay.edges.recorder import Recorder, Sink
+from forebay.edges.recorder import Recorder
 from forebay.edges.triton import CHANNEL_OPTIONS, EngineFiles, TritonEngine
 from forebay.edges.triton_metrics import MetricsScraper
 from forebay.errors import ForebayError, SettingsError
+from forebay.house import House
 from forebay.policy.probes import check_probes
 from forebay.values import Call, Request, Sampling, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from forebay.policy.choose import Policy
+    from forebay.policy.rules import Triton
     from forebay.ports import Engine
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -114,41 +116,61 @@ def run(settings: Settings) -> None:
     uvloop.run(_serve(settings))
 
 
+def _engine_directory(settings: Settings, target: str, rule: Triton) -> Path:
+    if rule.engine is not None:
+        return CHECKOUT / rule.engine
+    if rule.address is not None:
+        raise SettingsError(
+            f"target {target} has an address of its own and no engine; "
+            "say `engine:`, the directory with that engine's tokenizer and limits"
+        )
+    return settings.repository / rule.model / "1" / "engine"
+
+
 class Engines:
     """The targets that this version can call, and what watches their servers."""
 
     def __init__(self, settings: Settings, policy: Policy, clock: SystemClock) -> None:
+        """Read every engine's files and prepare its connection.
+
+        Raises:
+            SettingsError: an engine directory is missing or broken, or not said.
+        """
         self.by_target: dict[str, Engine] = {}
         self.channels: dict[str, grpc.aio.Channel] = {}
         self._scraped: dict[str, tuple[str, str]] = {}
+        self._clock = clock
+        local = f"{LOOPBACK}:{settings.triton_grpc_port}"
+        page = f"http://{LOOPBACK}:{settings.triton_metrics_port}/metrics"
         engine_of: dict[str, str] = {}
         for target, rule in policy.targets.items():
             if rule.triton is None:
                 continue
-            address = rule.triton.address or f"{LOOPBACK}:{settings.triton_grpc_port}"
-            metrics = rule.triton.metrics or f"http://{LOOPBACK}:{settings.triton_metrics_port}"
-            model = rule.triton.model
-            installed = settings.repository / model / "1" / "engine"
-            files = EngineFiles.read(
-                CHECKOUT / rule.triton.engine if rule.triton.engine else installed
-            )
+            address = rule.triton.address or local
+            files = EngineFiles.read(_engine_directory(settings, target, rule.triton))
             if address not in self.channels:
                 self.channels[address] = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-            self.by_target[target] = TritonEngine(self.channels[address], model, files, clock)
-            engine_of[target] = f"{address}/{model}"
-            self._scraped[engine_of[target]] = (f"{metrics}/metrics", model)
+            channel, model = self.channels[address], rule.triton.model
+            self.by_target[target] = TritonEngine(channel, model, files, clock)
+            engine = engine_of[target] = f"{address}/{model}"
+            # A server elsewhere has a page of its own; without its address, load is unknown.
+            if url := rule.triton.metrics or (page if address == local else None):
+                self._scraped[engine] = (url, model)
         self.fleet = CountedFleet(clock, engine_of)
-        self._clock = clock
 
-    def watchers(self) -> list[asyncio.Task[None]]:
-        """Start what keeps the fleet's knowledge fresh."""
-        scrapers = [
-            MetricsScraper(url, model, self._clock, functools.partial(self.fleet.scraped, engine))
-            for engine, (url, model) in self._scraped.items()
-        ]
-        return [asyncio.create_task(s.run()) for s in scrapers] + [
-            asyncio.create_task(self._prove())
-        ]
+    async def watch(self) -> None:
+        """Keep the fleet's knowledge fresh until cancelled; raises if any watcher breaks."""
+        async with asyncio.TaskGroup() as watchers:
+            for engine, (url, model) in self._scraped.items():
+                scraper = MetricsScraper(
+                    url,
+                    model,
+                    self._clock,
+                    own=functools.partial(self.fleet.own, engine),
+                    take=functools.partial(self.fleet.scraped, engine),
+                )
+                watchers.create_task(scraper.run())
+            watchers.create_task(self._prove())
 
     def unready(self) -> str | None:
         """Return which engine has not answered since it last failed, or None."""
@@ -175,38 +197,42 @@ class Engines:
 
 async def _serve(settings: Settings) -> None:
     """Build the house, open both doors, and close them in order when told to stop."""
+    told = _told_to_stop()
     policy = read_policy(settings.policy)
     clock = SystemClock()
     engines = Engines(settings, policy, clock)
-    records = store.RecordStore(settings.home / "records.db")
-    registry = CollectorRegistry()
-    registry.register(telemetry.FleetMetrics(engines.fleet))
-    sinks: list[Sink] = [
-        telemetry.RequestMetrics(registry, policy),
-        records,
-        telemetry.RequestLog(),
-    ]
-    recorder = Recorder(sinks)
-    house = House(policy, engines.by_target, engines.fleet, clock, recorder)
-    doors = _doors(settings, house, engines, registry)
-    watchers = engines.watchers()
-    try:
-        async with contextlib.AsyncExitStack() as opened:
-            for door in doors:
-                await door.start()
-                opened.push_async_callback(door.stop)
-            _log.info("serving", policy=policy.version, classes=list(policy.by_name))
-            await _told_to_stop()
-            # Both are told before either closes, so that one grace covers both.
-            await asyncio.gather(*(door.stop() for door in doors))
-    finally:
-        for watcher in watchers:
-            watcher.cancel()
-        await asyncio.gather(*watchers, return_exceptions=True)
+    async with contextlib.AsyncExitStack() as opened:
         for channel in engines.channels.values():
-            await channel.close()
-        recorder.close()
-        records.close()
+            opened.push_async_callback(channel.close)
+        records = store.RecordStore(settings.home / "records.db")
+        opened.callback(records.close)
+        registry = CollectorRegistry()
+        registry.register(telemetry.FleetMetrics(engines.fleet))
+        metrics = telemetry.RequestMetrics(registry, policy)
+        recorder = Recorder([metrics, records, telemetry.RequestLog()])
+        opened.callback(recorder.close)
+        house = House(policy, engines.by_target, engines.fleet, clock, recorder)
+        doors = _doors(settings, house, engines, registry)
+        for door in doors:
+            await door.start()
+            opened.push_async_callback(door.stop)
+        _log.info("serving", policy=policy.version, classes=list(policy.by_name))
+        await _until(told, engines.watch())
+        # Both at once, so that one lame-duck time and one grace cover both.
+        await asyncio.gather(*(door.stop() for door in doors))
+
+
+async def _until(told: asyncio.Event, watch: Coroutine[Any, Any, None]) -> None:
+    """Wait to be told to stop; a watcher that breaks is raised, for nothing works without it."""
+    watching, waiting = asyncio.ensure_future(watch), asyncio.ensure_future(told.wait())
+    try:
+        await asyncio.wait({watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+    finally:
+        watching.cancel()
+        waiting.cancel()
+        await asyncio.gather(watching, waiting, return_exceptions=True)
 
 
 def _doors(
@@ -233,11 +259,12 @@ def _doors(
     return grpc_door, http_door
 
 
-async def _told_to_stop() -> None:
+def _told_to_stop() -> asyncio.Event:
+    """Return what SIGTERM and SIGINT set, from now on."""
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
+    return told
 
 
 def _configure_logs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -59,7 +60,7 @@ def ladder(**changed):
 async def walk(made, **changed):
     """Return all events of a request, its text, and the one record."""
     ledger = MemoryLedger()
-    made = type(made)(made.policy, made.engines, made.fleet, made.clock, ledger)
+    made = replace(made, ledger=ledger)
     async with aclosing(Corridor(made).run(request(**changed))) as events:
         seen = [event async for event in events]
     assert len(ledger.records) == 1, "each request leaves exactly one record"
@@ -132,7 +133,7 @@ async def test_an_answer_that_is_not_streamed_leaves_whole():
             GOOD,
             {"fallback": "human_review_queue"},
             "",
-            ["first:small:refused"],
+            ["first:small:refused", "escalate:human_review_queue:not_built"],
             NotBuilt,
         ),
     ],
@@ -282,10 +283,111 @@ async def test_a_cancelled_task_stops_the_engine_before_its_first_token():
 
 
 async def test_a_broken_expectation_is_raised_and_recorded():
-    ledger = MemoryLedger()
-    broken = FakeEngine(error=RuntimeError("a bug"))
+    ledger, fleet = MemoryLedger(), FakeFleet()
+    broken = house({"local": FakeEngine(error=RuntimeError("a bug"))}, fleet=fleet, ledger=ledger)
     with pytest.raises(RuntimeError, match="a bug"):
-        await walk(house({"local": broken}, ledger=ledger))
+        async for _ in Corridor(broken).run(request()):
+            pass
+    assert [r.status for r in ledger.records] == ["internal"]
+    assert fleet.held.total() == 0
+
+
+@pytest.mark.parametrize("places", [1, 3])
+async def test_a_burst_is_not_admitted_beyond_the_limit(places):
+    """Deciding and reserving are one step: nobody slips in between."""
+    engine, fleet = FakeEngine(gap_s=0.01), FakeFleet()
+    limited = {
+        "models": {"local": {"triton": {}, "limits": {"max_inflight": places}}},
+        "default": {"model": "local"},
+    }
+    made = house({"local": engine}, limited, fleet=fleet)
+
+    async def ends():
+        return [event async for event in Corridor(made).run(request())][-1]
+
+    last = await asyncio.gather(*(ends() for _ in range(20)))
+    assert sum(isinstance(event, Done) for event in last) == places
+    assert all(isinstance(e.error, Overloaded) for e in last if isinstance(e, Failed))
+    assert len(engine.calls) == places
+    assert fleet.held.total() == 0
+
+
+async def test_no_target_is_tried_twice():
+    engines = {name: FakeEngine(error=EngineUnavailable("gone")) for name in ("small", "large")}
+    document = ladder(fallback=["large", "small"], spill={"to": "large"})
+    events, _, record = await walk(house(engines, document))
+    assert [a.target for a in record.attempts] == ["small", "large"]
+    assert isinstance(events[-1].error, EngineUnavailable)
+
+
+async def test_the_fleet_learns_who_answered_and_who_did_not():
+    fleet = FakeFleet()
+    engines = {"small": FakeEngine(error=EngineUnavailable("gone")), "large": FakeEngine(GOOD)}
+    await walk(house(engines, LADDER, fleet=fleet))
+    assert (fleet.failures, fleet.answers) == (["small"], ["large"])
+
+
+class Slow(FakeEngine):
+    """An engine whose tokeniser takes its time."""
+
+    async def prepare(self, request):
+        await asyncio.sleep(0.05)
+        return await super().prepare(request)
+
+
+async def test_a_deadline_that_passes_while_a_prompt_is_read_calls_nobody():
+    engine = Slow()
+    soon = asyncio.get_running_loop().time() + 0.02
+    events, _, record = await walk(house({"local": engine}), deadline_s=soon)
+    assert isinstance(events[-1].error, DeadlineExceeded)
+    assert [a.outcome for a in record.attempts] == ["deadline_exceeded"]
+    assert not engine.calls
+
+
+CLOUD = {
+    "models": {
+        "small": {"triton": {}, "limits": {"max_inflight": 1}},
+        "cloud": {"openai": {"model": "x"}},
+    },
+    "default": {"model": "small", "fallback": "cloud"},
+}
+
+
+async def test_a_full_engine_is_told_as_such_where_the_spill_target_is_not_built():
+    fleet = FakeFleet({"small": EngineLoad(own=1)})
+    events, _, record = await walk(house({"small": FakeEngine()}, CLOUD, fleet=fleet))
+    assert isinstance(events[-1].error, Overloaded)
+    outcomes = [f"{a.target}:{a.outcome}" for a in record.attempts]
+    assert outcomes == ["small:target_full", "cloud:not_built"]
+
+
+async def test_a_target_that_is_not_built_is_not_gone_round():
+    document = {**CLOUD, "default": {"model": "cloud", "fallback": "small"}}
+    local = FakeEngine()
+    events, _, record = await walk(house({"small": local}, document))
+    assert isinstance(events[-1].error, NotBuilt)
+    assert (record.route, record.target) == ("default", "cloud")
+    assert not local.calls
+
+
+async def test_a_flagged_answer_is_told_by_the_target_that_gave_it():
+    engines = {"small": FakeEngine(BAD), "large": FakeEngine(error=EngineUnavailable("gone"))}
+    events, text, record = await walk(house(engines, ladder(on_exhausted="flag")))
+    assert text == '{"b": 1}'
+    assert events[-1].flagged
+    assert record.target == "small"
+    assert record.usage.completion_tokens == events[-1].usage.completion_tokens == 2
+    assert [e.tokens for e in events if isinstance(e, Token)] == [2]
+
+
+async def test_the_fewest_tokens_asked_for_never_exceed_the_most():
+    engine = FakeEngine()
+    limits = {
+        "models": {"local": {"triton": {}, "limits": {"max_output_tokens": 5}}},
+        "default": {"model": "local"},
+    }
+    await walk(house({"local": engine}, limits), sampling=Sampling(min_tokens=50, max_tokens=99))
+    assert engine.calls[0].request.sampling.min_tokens == engine.calls[0].max_tokens == 5
 
 
 @pytest.mark.parametrize(

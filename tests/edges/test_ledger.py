@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import apsw
@@ -84,6 +85,47 @@ def test_a_failing_sink_does_not_stop_the_next():
     recorder.append(RECORD)
     recorder.close()
     assert gate.count == 1
+
+
+class Full:
+    """A log whose disk is full."""
+
+    def error(self, *_, **__):
+        raise OSError(28, "No space left on device")
+
+
+class Once:
+    """A sink that breaks an expectation the first time."""
+
+    def __init__(self):
+        self.count = 0
+
+    def write(self, records):
+        self.count += len(records)
+        if self.count == 1:
+            raise TypeError("a bug")
+
+
+def test_the_writer_outlives_any_sink_and_its_own_log(monkeypatch):
+    monkeypatch.setattr("forebay.edges.recorder._log", Full())
+    once = Once()
+    recorder = Recorder([Failing(), once])
+    recorder.append(RECORD)
+    while once.count < 1:
+        time.sleep(0.001)
+    recorder.append(RECORD)
+    recorder.close()
+    assert once.count == 2
+
+
+def test_closing_gives_up_a_sink_that_hangs():
+    gate = Gate()
+    recorder = Recorder([gate])
+    recorder.append(RECORD)
+    began = time.monotonic()
+    recorder.close(timeout_s=0.1)
+    assert time.monotonic() - began < 2
+    gate.open.set()
 
 
 def test_append_never_waits_for_a_slow_sink():

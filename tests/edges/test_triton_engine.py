@@ -179,3 +179,51 @@ async def test_what_is_asked_goes_out_in_tensorrt_llms_tensors():
     assert sent["streaming"] == sent["return_log_probs"] == b"\x01"
     assert "temperature" not in sent
     assert len(sent["bad_words_list"]) == 2 * 4 * 5
+
+
+async def test_a_deadline_that_has_passed_calls_nobody():
+    async with engine(says("x", final=True)) as (made, triton):
+        with pytest.raises(DeadlineExceeded):
+            await answer(made, call(deadline_s=LoopClock().now_s() - 1))
+        assert not triton.asked
+
+
+async def test_a_call_that_ends_while_it_is_written_is_translated():
+    """Deadlines of about a round trip meet every point of the call's beginning."""
+    async with engine(0.05, says("x", final=True)) as (made, _):
+
+        async def hurried(number):
+            soon = LoopClock().now_s() + number * 0.0001
+            with pytest.raises((DeadlineExceeded, EngineUnavailable)):
+                await answer(made, call(deadline_s=soon))
+
+        for _ in range(5):
+            await asyncio.gather(*(hurried(number) for number in range(1, 40)))
+
+
+async def test_a_closed_channel_is_an_unavailable_engine():
+    async with engine() as (made, _):
+        pass
+    with pytest.raises(EngineUnavailable):
+        await answer(made, call())
+
+
+@pytest.mark.parametrize("words", [3, 5000, 50_000, 2_000_000])
+async def test_a_prompt_is_counted_only_until_it_is_too_long(words):
+    async with engine() as (made, _):
+        prepared = await made.prepare(request("a " * words))
+    if words * 2 <= ABILITIES.max_input_tokens:
+        assert len(prepared.ids) == prepared.prompt_tokens == words * 2
+    else:
+        assert prepared.ids == () or len(prepared.ids) == prepared.prompt_tokens
+        assert ABILITIES.max_input_tokens < prepared.prompt_tokens < 40_000
+
+
+@pytest.mark.parametrize("text", ["", "   x"])
+async def test_only_an_empty_prompt_is_refused(text):
+    async with engine() as (made, _):
+        if text:
+            assert (await made.prepare(request(text))).ids
+        else:
+            with pytest.raises(InvalidRequest, match="empty"):
+                await made.prepare(request(text))

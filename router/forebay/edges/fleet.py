@@ -1,7 +1,7 @@
 """The load of every target: our own requests counted exactly, the engine's as last scraped.
 
-Several targets may be one engine under different limits: slots are counted for each target,
-scraped numbers for each engine.
+Several targets may be one engine under different limits: what one of them has inside, all of
+them meet.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class CountedFleet:
         now_s = self._clock.now_s()
         engine = self._engine(target)
         scrape = engine.scrape
-        own, own_of_class = self._targets[target], self._classes[route]
+        own, own_of_class = engine.own, self._classes[route]
         down_for_s = None if engine.failed_s is None else now_s - engine.failed_s
         if scrape is None:
             return EngineLoad(own=own, own_of_class=own_of_class, down_for_s=down_for_s)
@@ -104,10 +104,14 @@ class CountedFleet:
         engine = self._engine(target)
         engine.failures, engine.failed_s, engine.proven = 0, None, True
 
-    def scraped(self, engine: str, scrape: Scrape) -> None:
-        """Take in what an engine's metrics said."""
+    def own(self, engine: str) -> int:
+        """Return our own requests in an engine, by whichever target."""
+        return self._engines[engine].own
+
+    def scraped(self, engine: str, scrape: Scrape, own_at_poll: int) -> None:
+        """Take in what an engine's metrics said, and how many of its requests were ours."""
         known = self._engines[engine]
-        known.scrape, known.own_at_poll = scrape, known.own
+        known.scrape, known.own_at_poll = scrape, own_at_poll
 
     def scrapes(self) -> dict[str, Scrape]:
         """Return the last scrape of each engine that has been scraped, by the engine's name."""

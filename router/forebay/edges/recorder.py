@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -15,16 +16,22 @@ if TYPE_CHECKING:
 
 BATCH = 256
 WAITING_LIMIT = 65_536
-"""Records that may wait for a failing disk; beyond, the oldest way to lose none is gone."""
+"""Records that may wait for a slow disk; beyond, new ones are lost, and the log says so."""
 
 _log = structlog.get_logger("forebay.recorder")
+
+
+def _tell(event: str, **about: object) -> None:
+    """Log, unless the disk that is full is the log's as well."""
+    with suppress(OSError, ValueError):
+        _log.error(event, **about)
 
 
 class Sink(Protocol):
     """Something that takes batches of records: a store, the metrics, the log."""
 
     def write(self, records: Sequence[Record]) -> None:
-        """Take a batch; OSError means that it is not taken."""
+        """Take a batch; raising means that it is not taken."""
         ...
 
 
@@ -42,12 +49,15 @@ class Recorder:
         try:
             self._waiting.put_nowait(record)
         except queue.Full:
-            _log.error("record_lost", id=record.id, why="the writer is behind by its whole queue")
+            _tell("record_lost", id=record.id, why="the writer is behind by its whole queue")
 
-    def close(self) -> None:
-        """Write what waits, then stop."""
-        self._waiting.put(None)
-        self._thread.join()
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits, then stop; a sink that hangs is given up after `timeout_s`."""
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=timeout_s)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            _tell("records_not_written", count=self._waiting.qsize(), why="a sink does not return")
 
     def _run(self) -> None:
         going = True
@@ -67,8 +77,8 @@ class Recorder:
         for sink in self._sinks:
             try:
                 sink.write(records)
-            except OSError as error:
-                _log.error(
+            except Exception as error:  # noqa: BLE001 - the thread's edge: it must outlive a sink
+                _tell(
                     "records_not_written",
                     sink=type(sink).__name__,
                     count=len(records),

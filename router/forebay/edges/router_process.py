@@ -56,7 +56,7 @@ class RouterProcess:
         variables: Mapping[str, str],
         http_port: int,
         log: Path,
-        grace_s: float = 10.0,
+        grace_s: float,
         argv: tuple[str, ...] = (sys.executable, "-m", "forebay", "serve"),
     ) -> None:
         self._variables = variables

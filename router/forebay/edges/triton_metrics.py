@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import urllib.request
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from forebay.values import Scrape
@@ -44,34 +45,53 @@ def parse(page: str, model: str, at_s: float) -> Scrape | None:
         scheduled=int(found.get(("request", "scheduled"), 0)),
         max_requests=int(found.get(("request", "max"), 0)),
         kv_used=found.get(("kv_cache_block", "fraction"), 0.0),
-        kv_used_blocks=int(found.get(("kv_cache_block", "used"), 0)),
-        kv_max_blocks=int(found.get(("kv_cache_block", "max"), 0)),
     )
 
 
 class MetricsScraper:
     """Reads one engine's metrics page over and over and hands on what it says."""
 
-    def __init__(self, url: str, model: str, clock: Clock, take: Callable[[Scrape], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        clock: Clock,
+        *,
+        own: Callable[[], int],
+        take: Callable[[Scrape, int], None],
+    ) -> None:
+        """Watch one model's page.
+
+        Args:
+            url: The page.
+            model: Whose numbers to read.
+            clock: When a scrape was made.
+            own: Returns our own requests in the engine now.
+            take: Given each scrape with how many of its requests may have been ours.
+        """
         self._url = url
         self._model = model
         self._clock = clock
+        self._own = own
         self._take = take
 
     async def run(self) -> None:
         """Scrape every `PERIOD_S`; a page that fails leaves the last one to grow old."""
         while True:
+            # The page was written at some moment in between; the larger count of our own keeps
+            # a request that came or went meanwhile from being taken for somebody else's.
+            before = self._own()
             scrape = await self.once()
             if scrape is not None:
-                self._take(scrape)
+                self._take(scrape, max(before, self._own()))
             await asyncio.sleep(PERIOD_S)
 
     async def once(self) -> Scrape | None:
         """Return one scrape, or None where there is no page or the model is not on it."""
+        asked_s = self._clock.now_s()
         try:
-            page = await asyncio.to_thread(self._get)
-            return parse(page, self._model, self._clock.now_s())
-        except (OSError, ValueError):
+            return parse(await asyncio.to_thread(self._get), self._model, asked_s)
+        except (OSError, ValueError, ArithmeticError, HTTPException):
             return None
 
     def _get(self) -> str:

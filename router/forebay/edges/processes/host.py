@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from forebay.edges.processes.program import Start
 
-LOG_MOST_BYTES = 5 * 2**20
+LOG_MOST_BYTES = 20 * 2**20
 LOG_TAIL_LINES = 15
 
 # PR_SET_PDEATHSIG is 1. The parent may have died before it was set: then nobody is left to tell.
@@ -29,10 +30,23 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 def rotate(log: Path) -> None:
-    """Make room in a log before a start: past 5 MiB it becomes `.1`, and the former `.1` goes."""
+    """Make room in a log before a start: past its bound it becomes `.1`; the former `.1` goes."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_MOST_BYTES:
         log.replace(log.with_name(log.name + ".1"))
+
+
+def bound(log: Path) -> None:
+    """Keep a log that is being written within its bound: its content moves to `.1`.
+
+    The writer holds the file open for appending, so it is emptied and not replaced; a line
+    written in that moment may be lost. On a full disk the content goes, and that is what helps.
+    """
+    if not log.exists() or log.stat().st_size <= LOG_MOST_BYTES:
+        return
+    with contextlib.suppress(OSError):
+        shutil.copyfile(log, log.with_name(log.name + ".1"))
+    os.truncate(log, 0)
 
 
 def log_tail(log: Path) -> str:

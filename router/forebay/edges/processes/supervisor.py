@@ -14,7 +14,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from forebay.edges.processes.host import ended, group, log_tail, spawn, workers
+from forebay.edges.processes.host import bound, ended, group, log_tail, spawn, workers
 from forebay.edges.processes.program import Phase, Program, State
 from forebay.errors import SettingsError
 
@@ -147,6 +147,7 @@ class Supervisor:
         strikes, why = 0, ""
         while strikes < STRIKES:
             await asyncio.sleep(PROBE_EVERY_S)
+            bound(self._program.log)
             why = await self._program.ailment()
             strikes = strikes + 1 if why else 0
         return f"{strikes} probes in a row failed ({why})"

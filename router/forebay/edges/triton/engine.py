@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,7 +19,7 @@ from forebay.errors import (
     InvalidRequest,
     Overloaded,
 )
-from forebay.values import Chunk, Prepared
+from forebay.values import Chat, Chunk, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -46,6 +47,9 @@ _METADATA = (("triton_grpc_error", "true"),)
 
 LONG_PROMPT_CHARS = 16_384
 """Longer prompts are tokenised on a thread: 16,384 characters take about 5 ms."""
+
+_LONG_PROMPTS = ThreadPoolExecutor(1, "long-prompts")
+"""One thread: a burst of long prompts waits its turn instead of taking all cores and memory."""
 
 STALL_S = 30.0
 """An engine that sends nothing for so long is given up; its slowest step is far below."""
@@ -79,15 +83,15 @@ class TritonEngine:
         return self._files.abilities
 
     async def prepare(self, request: Request) -> Prepared:
-        """Return the prompt's ids, by the model's own template and tokenizer."""
-        text = self._files.template.text(request)
-        if len(text) > LONG_PROMPT_CHARS:
-            ids = await asyncio.to_thread(self._ids, text)
-        else:
-            ids = self._ids(text)
-        if not ids:
-            raise InvalidRequest("the prompt is empty")
-        return Prepared(len(ids), tuple(ids))
+        """Return the prompt's ids, by the model's own template and tokenizer.
+
+        A prompt beyond what the engine takes is counted only until that is sure: `ids` is empty
+        then, and `prompt_tokens` is a lower bound above the limit.
+        """
+        if _characters(request) <= LONG_PROMPT_CHARS:
+            return self._prepared(request)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_LONG_PROMPTS, self._prepared, request)
 
     async def generate(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Yield the answer as it is decoded; one chunk for each response of the engine."""
@@ -98,7 +102,10 @@ class TritonEngine:
         message = tensors.infer_request(self._model, call, request.guide, bad, ends)
         answer = AnswerText(self._files.tokenizer, request.sampling.stop)
         decoded, ended = 0, False
-        stream = self._stub.ModelStreamInfer(timeout=self._left_s(call), metadata=_METADATA)
+        left_s = None if call.deadline_s is None else call.deadline_s - self._clock.now_s()
+        if left_s is not None and left_s <= 0:
+            raise DeadlineExceeded("the deadline passed before the engine was called")
+        stream = self._opened(left_s)
         stall = _Stall(stream, self._stall_s)
         try:
             await stream.write(message)
@@ -106,7 +113,7 @@ class TritonEngine:
             async for response in stream:
                 stall.seen()
                 if response.error_message:
-                    raise _said(response.error_message, begun=decoded > 0)
+                    raise _said(None, response.error_message, begun=decoded > 0)
                 ids = tensors.ids_of(response.infer_response)
                 final = tensors.is_final(response.infer_response)
                 ended = ended or end_id in ids[-1:]
@@ -118,15 +125,19 @@ class TritonEngine:
                 if answer.stopped or final:
                     break
             else:
-                raise _said("it ended the stream before the answer", begun=decoded > 0)
+                raise _said(None, "it ended the stream before the answer", begun=decoded > 0)
             full = decoded >= call.max_tokens and not answer.stopped and not ended
             yield Chunk(answer.finish(), finish="length" if full else "stop")
         except grpc.aio.AioRpcError as error:
             raise _translated(error, begun=decoded > 0) from error
+        except grpc.aio.BaseError as error:
+            # The call ended between two of our own writes; only its status says why.
+            raise await self._ended(stream, call, begun=decoded > 0) from error
         except asyncio.CancelledError:
             if not stall.given_up:
                 raise
-            raise _said(f"it was silent for {self._stall_s:.0f} s", begun=decoded > 0) from None
+            silent = f"it was silent for {self._stall_s:.0f} s"
+            raise _said(None, silent, begun=decoded > 0) from None
         finally:
             stall.over()
             stream.cancel()
@@ -139,8 +150,41 @@ class TritonEngine:
         """Return a word's ids at a text's start and inside it: the space belongs to a token."""
         return [self._ids(word), self._ids(f" {word}")]
 
-    def _left_s(self, call: Call) -> float | None:
-        return None if call.deadline_s is None else max(0.0, call.deadline_s - self._clock.now_s())
+    def _opened(self, left_s: float | None) -> grpc.aio.StreamStreamCall[Any, Any]:
+        stream: grpc.aio.StreamStreamCall[Any, Any]
+        try:
+            stream = self._stub.ModelStreamInfer(timeout=left_s, metadata=_METADATA)
+        except grpc.aio.UsageError:
+            raise EngineUnavailable("the router is closing its connection to the engine") from None
+        return stream
+
+    def _prepared(self, request: Request) -> Prepared:
+        text = self._files.template.text(request)
+        most = self._files.abilities.max_input_tokens
+        counted = 0
+        for at in range(0, len(text) - LONG_PROMPT_CHARS, LONG_PROMPT_CHARS):
+            # A cut may split a token in two; one more for each piece covers that.
+            counted += len(self._ids(text[at : at + LONG_PROMPT_CHARS])) - 1
+            if counted > most:
+                return Prepared(counted)
+        ids = self._ids(text)
+        if not ids:
+            raise InvalidRequest("the prompt is empty")
+        return Prepared(len(ids), tuple(ids))
+
+    async def _ended(
+        self, stream: grpc.aio.StreamStreamCall[Any, Any], call: Call, *, begun: bool
+    ) -> ForebayError:
+        if call.deadline_s is not None and call.deadline_s <= self._clock.now_s():
+            return DeadlineExceeded(_TOO_LATE)
+        return _said(await stream.code(), await stream.details() or _NO_REASON, begun=begun)
+
+
+def _characters(request: Request) -> int:
+    prompt = request.prompt
+    if not isinstance(prompt, Chat):
+        return len(prompt.text)
+    return sum(len(message.content) for message in prompt.messages)
 
 
 class _Stall:
@@ -170,23 +214,29 @@ class _Stall:
         self._timer = asyncio.get_running_loop().call_later(self._period_s, self._look)
 
 
+_TOO_LATE = "the deadline passed while the engine was answering"
+_NO_REASON = "no reason was given"
+_QUEUE_FULL = ("queue is full", "maximum queue size")
+"""What the embedded engine and Triton's own scheduler say when their bounded queue refuses."""
+
 _CLIENTS_FAULT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 
 
 def _translated(error: grpc.aio.AioRpcError, *, begun: bool) -> ForebayError:
     """Return our error for a status of Triton; `begun` once it has sent a token."""
-    code, sentence = error.code(), error.details() or "no reason was given"
+    code, sentence = error.code(), error.details() or _NO_REASON
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceeded("the deadline passed while the engine was answering")
+        return DeadlineExceeded(_TOO_LATE)
     if code in _CLIENTS_FAULT:
         return InvalidRequest(sentence)
-    return _said(sentence, begun=begun)
+    return _said(code, sentence, begun=begun)
 
 
-def _said(sentence: str, *, begun: bool) -> ForebayError:
-    """Return our error for what Triton said without a status of its own."""
+def _said(code: grpc.StatusCode | None, sentence: str, *, begun: bool) -> ForebayError:
+    """Return our error for what Triton said; `code` is None where it gave no status."""
     if begun:
         return EngineFailed(f"the engine broke off: {sentence}")
-    if "queue" in sentence:
+    full = any(words in sentence for words in _QUEUE_FULL)
+    if full and code in (None, grpc.StatusCode.UNAVAILABLE):
         return Overloaded(f"the engine's queue is full: {sentence}", retry_after_s=1.0)
     return EngineUnavailable(f"the engine does not answer: {sentence}")
