@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from enginebuild import capacity
+from enginebuild.ask import Ask
 from enginebuild.performance import Point, Workload, busiest, point
 from enginebuild.roofline import Roofline
-from enginebuild.rules import Ask
 
 Goal = Literal["latency", "throughput", "balanced"]
 

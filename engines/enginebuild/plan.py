@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from enginebuild import capacity, fits, goals, workshop
+from enginebuild.ask import Ask, Refusal
 from enginebuild.capacity import Memory
 from enginebuild.goals import Goal
 from enginebuild.measured import Case
 from enginebuild.performance import Point, Workload, batches
 from enginebuild.precision import PRECISIONS
-from enginebuild.rules import Ask, Refusal, refusals
+from enginebuild.rules import machine_refusals, refusals
 from enginebuild.spec import SPECS, Model, Sku, load_model, load_sku
 
 # What is planned where no precision is asked for: the fastest that costs little accuracy,
@@ -124,7 +125,7 @@ def plan(question: Question, specs: Path = SPECS) -> Plan | Refused:
     """
     model, sku = load_model(question.model, specs), load_sku(question.sku, specs)
     ask = _ask(question, model, sku)
-    told = refusals(ask)
+    told = machine_refusals(ask)
     if not told:
         ask = goals.limited(ask, question.goal, question.workload, question.max_seq_len)
         told = refusals(ask)
@@ -174,8 +175,8 @@ def _precision(ask: Ask, question: Question) -> str:
     for one in runs:
         if fits.works(one, question.goal, question.workload):
             return one.precision
-    published = [one for one in runs if not refusals(replace(one, max_seq_len=2, max_input_len=1))]
-    return (published or runs)[0].precision
+    able = [one for one in runs if not machine_refusals(one)]
+    return (able or runs)[0].precision
 
 
 def _refused(ask: Ask, question: Question, told: tuple[Refusal, ...], specs: Path) -> Refused:
@@ -224,14 +225,7 @@ def _plan(ask: Ask, question: Question) -> Plan:
         tp=ask.tp,
         pp=ask.pp,
         workload=question.workload,
-        limits=Limits(
-            ask.max_batch_size,
-            ask.max_num_tokens,
-            ask.max_input_len,
-            ask.max_seq_len,
-            ask.kv_fraction,
-            capacity.TOKENS_PER_BLOCK,
-        ),
+        limits=_limits(ask),
         memory=held,
         cache=Cache(
             capacity.kv_bytes_per_token(deployment),
@@ -243,6 +237,17 @@ def _plan(ask: Ask, question: Question) -> Plan:
         curves=_curves(ask, question),
         host_bytes=workshop.needed(ask).host_bytes,
         build_refusals=workshop.workshop_refusals(ask, question.host_memory_gib),
+    )
+
+
+def _limits(ask: Ask) -> Limits:
+    return Limits(
+        max_batch_size=ask.max_batch_size,
+        max_num_tokens=ask.max_num_tokens,
+        max_input_len=ask.max_input_len,
+        max_seq_len=ask.max_seq_len,
+        kv_fraction=ask.kv_fraction,
+        tokens_per_block=capacity.TOKENS_PER_BLOCK,
     )
 
 

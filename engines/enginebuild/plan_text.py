@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from enginebuild.ask import Refusal
 from enginebuild.capacity import GIB
 from enginebuild.measured import Estimate
 from enginebuild.plan import Plan, Refused
-from enginebuild.rules import Refusal
 
 KIB = 1 << 10
 

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 from enginebuild import capacity
+from enginebuild.ask import Ask, Refusal
 from enginebuild.capacity import GIB
 from enginebuild.precision import PRECISIONS
-from enginebuild.rules import Ask, Refusal
 
 # Formats whose scales come from running the model in 16 bits (quantize.py --qformat).
 CALIBRATED = frozenset({"fp8", "int8_sq", "int4_awq", "w4a8_awq", "nvfp4"})

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from enginebuild import SPECS, BuildError, build
+from forebay.cli.engines_plan import plan
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -17,6 +18,9 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 @click.group()
 def engines() -> None:
     """Work on engines."""
+
+
+engines.add_command(plan)
 
 
 @engines.command("list")
