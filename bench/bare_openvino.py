@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
+from prompts import ids
 
 NEW_TOKENS = 64
-PROMPT_TOKENS = 41
 
 
 def pipeline(engine: Path) -> Any:
@@ -38,13 +38,6 @@ def pipeline(engine: Path) -> Any:
     )
 
 
-def prompts(count: int, seed: int) -> list[list[int]]:
-    """Return prompts of token ids that share no prefix, so that no block is reused."""
-    drawn = np.random.default_rng(seed).integers(1000, 40000, size=(count, PROMPT_TOKENS))
-    rows: list[list[int]] = drawn.tolist()
-    return rows
-
-
 def measure(engine: Any, count: int, seed: int, new_tokens: int) -> dict[str, float]:
     config = genai.GenerationConfig(
         apply_chat_template=False, max_new_tokens=new_tokens, ignore_eos=True
@@ -52,7 +45,7 @@ def measure(engine: Any, count: int, seed: int, new_tokens: int) -> dict[str, fl
     started = time.monotonic()
     handles = [
         engine.add_request(order, ov.Tensor(np.array([prompt], dtype=np.int64)), config)
-        for order, prompt in enumerate(prompts(count, seed))
+        for order, prompt in enumerate(ids(count, seed))
     ]
     first = [0.0] * count
     tokens = 0

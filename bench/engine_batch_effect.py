@@ -15,6 +15,7 @@ from typing import Any
 import engine_client
 import grpc
 import numpy as np
+from prompts import ids
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("target")
     parser.add_argument("--tokens", type=int, default=48)
     asked = parser.parse_args()
-    drawn = engine_client.prompts(COUNT, 4242)
+    drawn = ids(COUNT, 4242)
     prompts = [(prompt * 4)[: 5 + 5 * order] for order, prompt in enumerate(drawn)]
     with grpc.insecure_channel(asked.target) as channel, ThreadPoolExecutor(COUNT) as pool:
         stub = GRPCInferenceServiceStub(channel)

@@ -17,18 +17,11 @@ from typing import Any
 
 import grpc
 import numpy as np
+from prompts import ids
 from tritonclient.grpc import service_pb2 as pb
 
 NEW_TOKENS = 64
-PROMPT_TOKENS = 41
 METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
-
-
-def prompts(count: int, seed: int) -> list[list[int]]:
-    """Return the same prompts as the bare engine's benchmark."""
-    drawn = np.random.default_rng(seed).integers(1000, 40000, size=(count, PROMPT_TOKENS))
-    rows: list[list[int]] = drawn.tolist()
-    return rows
 
 
 def request(prompt: list[int], tokens: int) -> bytes:
@@ -74,7 +67,7 @@ class Stream:
 
 
 async def measure(target: str, count: int, seed: int, tokens: int, *, newcomer: bool) -> Any:
-    raws = [request(prompt, tokens) for prompt in prompts(count, seed)]
+    raws = [request(prompt, tokens) for prompt in ids(count, seed)]
     async with grpc.aio.insecure_channel(target) as channel:
         await channel.channel_ready()
         started = time.monotonic()
@@ -86,7 +79,7 @@ async def measure(target: str, count: int, seed: int, tokens: int, *, newcomer: 
             if newcomer:
                 for stream in streams:
                     await stream.first.wait()
-                group.create_task(late.run(request(prompts(1, seed + 7919)[0], 4)))
+                group.create_task(late.run(request(ids(1, seed + 7919)[0], 4)))
         took = time.monotonic() - started
     made = sum(stream.responses for stream in streams)
     return {

@@ -3,10 +3,11 @@
     .venv/bin/python bench/overhead.py [--rounds 5] [--in-flight 1 8 32]
 
 Starts a stack of its own on free ports. Each round measures, for every number in flight, the
-bare engine, then Triton, then the router, with the same prompts and one response a token: a
+bare engine, then Triton, then the router, with prompts of one kind and a response a token: a
 machine that slows down slows all three. Printed, one JSON object a line: medians and the ratio
-of each round; the TTFT that the router adds at one in flight; a newcomer's TTFT behind 31 that
-run; what each process weighs.
+of each round; CPU time a token of each process on the way, which is where the rest is lost; the
+TTFT that the router adds at one in flight; a newcomer's TTFT behind 31 that run; what each
+process weighs.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ROOT = HERE.parent
 ENGINE = ROOT / "model_repository" / "tensorrt_llm" / "1" / "engine"
 PORTS = ("GRPC", "HTTP", "TRITON_GRPC", "TRITON_HTTP", "TRITON_METRICS")
 NEWCOMERS = 5
+TURNS = 60
 
 
 class Measurer:
@@ -43,6 +45,11 @@ class Measurer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    @property
+    def pid(self) -> int:
+        """The process that measures; for the bare engine, the engine itself."""
+        return self._process.pid
 
     def read(self) -> Any:
         """Return the next object."""
@@ -103,12 +110,25 @@ def tell(**line: Any) -> None:
     sys.stdout.flush()
 
 
-def compare(ways: dict[str, Measurer], count: int, rounds: int) -> None:
+def cpu_s(pids: dict[str, int]) -> dict[str, float]:
+    """Return the CPU seconds that each process has used, threads included."""
+    times = {name: psutil.Process(pid).cpu_times() for name, pid in pids.items()}
+    return {name: spent.user + spent.system for name, spent in times.items()}
+
+
+def compare(ways: dict[str, Measurer], pids: dict[str, int], count: int, rounds: int) -> None:
     """Measure all ways in turn and print their medians and ratios to the bare engine."""
     runs: dict[str, list[Any]] = {name: [] for name in ways}
     for turn in range(rounds):
-        for name, way in ways.items():
-            runs[name].append(way.ask(f"{count} {1000 * count + turn}"))
+        for order, (name, way) in enumerate(ways.items()):
+            before = cpu_s(pids)
+            # Prompts of their own for each way: one engine must not find another's in its cache.
+            run = way.ask(f"{count} {1000 * count + 100 * order + turn}")
+            run["cpu_ms"] = {
+                process: (after - before[process]) * 1000 / run["tokens"]
+                for process, after in cpu_s(pids).items()
+            }
+            runs[name].append(run)
     line: dict[str, Any] = {"in_flight": count}
     for name, results in runs.items():
         rates = [run["tokens_per_s"] for run in results]
@@ -122,7 +142,36 @@ def compare(ways: dict[str, Measurer], count: int, rounds: int) -> None:
     last = runs["router"][-1]
     line["router_itl_p50_ms"], line["router_itl_p99_ms"] = last["itl_p50_ms"], last["itl_p99_ms"]
     line["router_tokens_an_event"] = round(last["tokens"] / last["events"], 3)
+    line["cpu_ms_a_token"] = {
+        process: round(statistics.median(run["cpu_ms"][process] for run in runs[way]), 2)
+        for process, way in (
+            ("bare", "bare"),
+            ("stub", "router"),
+            ("triton", "router"),
+            ("router", "router"),
+        )
+    }
     tell(**line)
+
+
+def added_ttft(triton: Measurer, router: Measurer) -> None:
+    """Print what the router adds to the TTFT of a request that runs alone."""
+    pairs = [(triton.ask(f"1 {n}"), router.ask(f"1 {n + TURNS}")) for n in range(TURNS)]
+    there = statistics.median(a["largest_ttft_s"] for a, _ in pairs) * 1000
+    through = statistics.median(b["largest_ttft_s"] for _, b in pairs) * 1000
+    tell(
+        triton_ttft_p50_ms=round(there, 2),
+        router_ttft_p50_ms=round(through, 2),
+        router_added_ms=round(through - there, 2),
+    )
+
+
+def stub(triton: int) -> int:
+    """Return the process in which the engine runs."""
+    for child in psutil.Process(triton).children():
+        if any("tensorrt_llm/1/" in word for word in child.cmdline()):
+            return child.pid
+    raise SystemExit("Triton runs no tensorrt_llm")
 
 
 def memory(pids: dict[str, int]) -> dict[str, float]:
@@ -161,8 +210,21 @@ def main() -> None:
         ways["bare"].read()
         for way in ways.values():
             way.ask("8 1")
+        watched = {**pids, "bare": ways["bare"].pid, "stub": stub(pids["triton"])}
+        watched.pop("stack")
+        watched.pop("engine", None)
         for count in asked.in_flight:
-            compare(ways, count, asked.rounds)
+            compare(ways, watched, count, asked.rounds)
+        short = [
+            Measurer(
+                sys.executable, str(HERE / client), f"127.0.0.1:{ports[port]}", "--tokens", "2"
+            )
+            for client, port in (("engine_client.py", "TRITON_GRPC"), ("router_client.py", "GRPC"))
+        ]
+        for way in short:
+            opened.callback(way.close)
+            way.ask("1 1")
+        added_ttft(*short)
         late = [ways["router"].ask(f"31 {9000 + n} newcomer") for n in range(NEWCOMERS)]
         tell(newcomer_behind_31_ttft_s=[run["newcomer_ttft_s"] for run in late])
         tell(**memory(pids))

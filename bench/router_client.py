@@ -3,7 +3,7 @@
     python bench/router_client.py HOST:PORT [--tokens 64]
 
 answers each line of standard input, `IN_FLIGHT SEED`, with one JSON object, as
-`engine_client.py` does for Triton. Prompts are the same ids, decoded to text; `min_tokens`
+`engine_client.py` does for Triton. Prompts are the same ids, as text; `min_tokens`
 keeps every answer at its full length.
 """
 
@@ -15,25 +15,16 @@ import json
 import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-from tokenizers import Tokenizer
+from prompts import texts
 
 from forebay.v1 import router_pb2 as pb
 
 NEW_TOKENS = 64
-PROMPT_TOKENS = 41
 METHOD = "/forebay.v1.Router/Generate"
-TOKENIZER = Path(__file__).parent.parent / "model_repository/tensorrt_llm/1/engine/tokenizer.json"
-
-
-def prompts(count: int, seed: int, tokenizer: Tokenizer) -> list[str]:
-    """Return the same prompts as the bare engine's benchmark, as text."""
-    drawn = np.random.default_rng(seed).integers(1000, 40000, size=(count, PROMPT_TOKENS))
-    return [tokenizer.decode(row) for row in drawn.tolist()]
 
 
 def request(prompt: str, tokens: int, model: str) -> bytes:
@@ -101,14 +92,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=NEW_TOKENS)
     parser.add_argument("--model", default="auto")
     asked = parser.parse_args()
-    tokenizer = Tokenizer.from_file(str(TOKENIZER))
     for line in sys.stdin:
         words = line.split()
         count, seed = int(words[0]), int(words[1])
-        raws = [request(p, asked.tokens, asked.model) for p in prompts(count, seed, tokenizer)]
+        raws = [request(p, asked.tokens, asked.model) for p in texts(count, seed)]
         late = None
         if "newcomer" in words:
-            late = request(prompts(1, seed + 7919, tokenizer)[0], 4, asked.model)
+            late = request(texts(1, seed + 7919)[0], 4, asked.model)
         sys.stdout.write(json.dumps(asyncio.run(measure(asked.target, raws, late))) + "\n")
         sys.stdout.flush()
 

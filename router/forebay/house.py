@@ -47,7 +47,7 @@ class House:
     def completed(self, request: Request, chosen: Chosen) -> Request:
         """Return the request as its route completes it; raise what is not built yet."""
         policy, route = self.policy, chosen.of.route
-        if (missing := offer.not_built(route)) is not None:
+        if (missing := offer.not_built(route, request, policy.targets)) is not None:
             raise NotBuilt(
                 f"class {chosen.of.name} uses {missing}, which this version does not have yet"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,8 +84,16 @@ UNSHAPED = {"routes": ROUTES[:2], "default": {"model": "here"}}
             "frontier",
         ),
         (
+            "a class by name, for what would be another's",
+            {"model": "chat", "task": "summarize", "tier": "gold"},
+            "chat",
+            Reason.CLASS_NAMED,
+            ("mid", "frontier", HUMAN),
+            "frontier",
+        ),
+        (
             "the default by name",
-            {"model": "default", "task": "chat"},
+            {"model": "default", "task": "else"},
             "default",
             Reason.CLASS_NAMED,
             ("here",),
@@ -126,6 +136,13 @@ def test_chosen(why, asked, route, reason, ladder, spill):
             NotPermitted,
             "found to be high",
         ),
+        (
+            "the default is no way round a route",
+            {"model": "default", "task": "chat", "changed": UNSHAPED},
+            NotPermitted,
+            "class default does not take what is task=chat, sensitivity=low; class chat takes it",
+        ),
+        ("named, and cannot be read yet", {"model": "shaped"}, NotBuilt, "matches on structure"),
         (
             "a target of another class",
             {"model": "mid", "task": "summarize"},
@@ -188,6 +205,52 @@ def test_a_written_name_is_never_taken_by_another_route_nor_a_targets():
     assert [c.name for c in name_classes(routes, RESERVED | {"x"})] == ["a-1", "a", "x-3"]
 
 
+GUARDED = {
+    "classify": [SENSITIVE],
+    "routes": [
+        {"name": "fast", "match": {"task": "fast", "sensitivity": "low"}, "model": "here"},
+        {"name": "careful", "match": {"sensitivity": ["medium", "high"]}, "model": "here"},
+        {"name": "legal", "match": {"task": ["law", "court"], "sensitivity": "high"},
+         "model": "here"},
+        {"name": "chat", "match": {"task": ["chat", "talk"]}, "model": "mid"},
+        {"name": "talk", "match": {"task": ["chat", "talk", "gossip"]}, "model": "mid"},
+        {"name": "any", "match": {"tier": "gold"}, "model": "mid"},
+    ],
+    "default": {"model": "mid"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("why", "named", "text", "labels", "told"),
+    [
+        ("plain", "chat", "Hi", {}, Labels("chat", "low")),
+        ("its own first value", "chat", "Hi", {"task": "x"}, Labels("chat", "low")),
+        ("the one that was said", "chat", "Hi", {"task": "talk"}, Labels("talk", "low")),
+        ("the one that no earlier route takes", "talk", "Hi", {}, Labels("gossip", "low")),
+        ("other labels stay told", "any", "Hi", {"task": "x"}, Labels("x", "low", "gold")),
+        ("a name may raise", "careful", "Hi", {}, Labels(None, "medium")),
+        ("no further than need be", "careful", "secret", {}, Labels(None, "high")),
+        ("sensitive, and chat", "chat", "secret", {}, "careful"),
+        ("sensitive, and any", "any", "secret", {"tier": "gold"}, "careful"),
+        ("sensitive by its label", "talk", "Hi", {"sensitivity": "medium"}, "careful"),
+        ("sensitive, and the default", "default", "secret", {}, "careful"),
+        ("too sensitive", "fast", "secret", {}, "careful"),
+        ("an earlier route takes all of it", "legal", "secret", {"task": "law"}, "careful"),
+        ("the default", "default", "Hi", {}, Labels(None, "low")),
+    ],
+)
+def test_a_name_opens_no_way_that_labels_do_not(why, named, text, labels, told):
+    chosen = ask(named, text, GUARDED, **labels)
+    if isinstance(told, Labels):
+        assert isinstance(chosen, Chosen), why
+        assert (chosen.of.name, chosen.labels, chosen.reason) == (
+            named, told, Reason.CLASS_NAMED,
+        ), why  # fmt: skip
+    else:
+        assert isinstance(chosen, NotPermitted), why
+        assert f"class {told} takes it; ask for model auto" in str(chosen), why
+
+
 values = st.lists(st.sampled_from(["a", "b", "auto", "default", "here"]), max_size=2, unique=True)
 matches = st.builds(
     Match,
@@ -221,3 +284,24 @@ def test_the_first_route_whose_match_holds_takes_it(written, labels):
     else:
         assert isinstance(chosen, Chosen)
         assert chosen.of is made.classes[first]
+
+
+@given(
+    st.lists(matches, min_size=1, max_size=4),
+    st.builds(Labels, words, st.sampled_from(SENSITIVITIES), words),
+    st.integers(0, 3),
+)
+def test_a_class_may_be_named_where_labels_could_lead(written, labels, place):
+    routes = tuple(Route(match=match, model="here") for match in written)
+    models = {"here": {"triton": {}}}
+    document = Document.model_validate({"models": models}).model_copy(update={"routes": routes})
+    made = Policy(document, "v")
+    wanted = made.classes[place % len(routes)]
+    said = [None, "a", "b", "auto", "default", "here"]
+    risen = SENSITIVITIES[SENSITIVITIES.index(labels.sensitivity) :]
+    ways = [Labels(*way) for way in product(said, risen, said)]
+    led = [choose(made, request(labels=way)) for way in ways]
+    reached = {found.of.name for found in led if isinstance(found, Chosen)}
+    named = choose(made, request(model=wanted.name, labels=labels))
+    assert isinstance(named, Chosen) is (wanted.name in reached)
+    assert not isinstance(named, Chosen) or named.of is wanted

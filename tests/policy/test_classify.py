@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from forebay.policy.classify import Classifier, merge, text_of
 from forebay.policy.rules import Classify, Set
 from forebay.testing import request
-from forebay.values import SENSITIVITIES, Chat, Labels, Message, Text
+from forebay.values import (
+    SENSITIVITIES,
+    Chat,
+    Labels,
+    Message,
+    Source,
+    Text,
+    Tool,
+    ToolCall,
+)
 
 
 def rules(*written):
@@ -49,13 +58,77 @@ def test_what_rules_find(text, labels):
     assert found == labels
 
 
-def test_only_users_are_read():
+def test_only_users_say_what_is_asked_for():
     turns = tuple(
-        Message(role, f"{role} says contract") for role in ("system", "assistant", "tool")
+        Message(role, f"{role} says summarise") for role in ("system", "assistant", "tool")
     )
     chat = Chat((*turns, Message("user", "hello"), Message("user", "there")))
     assert text_of(request(prompt=chat)) == "hello\nthere"
-    assert rules(LEGAL).labels(request(prompt=chat)) == Labels(sensitivity="low")
+    assert rules(SUM, LEGAL).labels(request(prompt=chat)) == Labels(sensitivity="low")
+
+
+def chat(*before, **last):
+    return {"prompt": Chat((*before, Message("user", "Summarise it", **last)))}
+
+
+CALLED = ToolCall("c", "look", r'{"at": ["the con\u0074ract"]}')
+
+
+@pytest.mark.parametrize(
+    ("why", "changed"),
+    [
+        ("system", chat(Message("system", "the contract"))),
+        ("developer", chat(Message("developer", "the contract"))),
+        ("assistant", chat(Message("assistant", "the contract"))),
+        ("tool", chat(Message("tool", "the contract"))),
+        ("a role nobody knows", chat(Message("other", "the contract"))),
+        ("a call, behind an escape", chat(Message("assistant", "", (CALLED,)))),
+        (
+            "a call that is no JSON",
+            chat(Message("assistant", "", (ToolCall("c", "x", "contract"),))),
+        ),
+        ("a call's name", chat(Message("assistant", "", (ToolCall("c", "contract", "{}"),)))),
+        ("a source", {**chat(), "sources": (Source("s", "the contract"),)}),
+        ("a tool", {**chat(), "tools": (Tool("x", "reads a contract"),)}),
+        ("a tool's schema", {**chat(), "tools": (Tool("x", "", {"a": [{"contract": 1}]}),)}),
+        ("beside a text", {"prompt": Text("Summarise"), "sources": (Source("contract", ""),)}),
+    ],
+)
+def test_sensitivity_is_found_in_whatever_a_request_brings(why, changed):
+    found = rules(SUM, LEGAL).labels(request(**changed))
+    assert found == Labels("summarize", "high"), why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the con\u200btract",
+        "the con\u00adtract",
+        "the c\u043entr\u0430ct",
+        "the \uff43\uff4f\uff4e\uff54\uff52\uff41\uff43\uff54",
+        "the c\u0336o\u0336n\u0336tract",
+        "un e\u0301te\u0301",
+        "un \u00e9\u200bt\u00e9",
+        "un \u00e9t\u00e9",
+    ],
+)
+def test_disguised_words_are_found(text):
+    seen = {"when": {"words": ["contract", "\u00e9t\u00e9"]}, "set": {"sensitivity": "high"}}
+    assert rules(seen).labels(request(prompt=Text(text))) == Labels(sensitivity="high")
+
+
+said = st.text(max_size=20) | st.sampled_from(["contract", "order #1", "refund 1234"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "tool"]), said)), said)
+def test_more_text_never_lowers_sensitivity(turns, more):
+    found = rules(SUM, LEGAL, ORDER)
+    turns = tuple(Message(role, text) for role, text in turns)
+    before = found.labels(request(prompt=Chat(turns)))
+    after = found.labels(request(prompt=Chat((*turns, Message("tool", more)))))
+    ranks = [SENSITIVITIES.index(one.sensitivity) for one in (before, after)]
+    assert ranks == sorted(ranks)
+    assert before.task == after.task
 
 
 names = st.none() | st.sampled_from(["a", "b"])

@@ -19,9 +19,11 @@ from forebay.policy.context import (
     checked_guide,
     context_of_json,
     earlier,
+    few,
+    fit,
     unknown_model,
 )
-from forebay.values import Guide, Labels, Sampling, Source, Tool
+from forebay.values import Chat, Guide, Labels, Sampling, Source, Text, Tool
 
 
 def test_nothing_said_is_nothing():
@@ -186,6 +188,32 @@ def test_a_tool_choice_names_a_tool_at_hand(choice, tools, wrong):
         return
     with pytest.raises(InvalidRequest, match="one of a"):
         checked_choice(choice, tools)
+
+
+@pytest.mark.parametrize(
+    ("why", "prompt", "tools", "choice", "wrong"),
+    [
+        ("a chat shows tools", Chat(()), (Tool("a"),), "a", None),
+        ("a text without", Text("x"), (), "auto", None),
+        ("a text that wants none", Text("x"), (), "none", None),
+        ("a text with tools", Text("x"), (Tool("a"),), "auto", "t.tools"),
+        ("a text that must call", Text("x"), (), "required", "tool_choice"),
+        ("a text that names one", Text("x"), (), "a", "tool_choice"),
+    ],
+)
+def test_a_text_brings_no_tools(why, prompt, tools, choice, wrong):
+    if wrong is None:
+        fit(prompt, tools, choice, "t.tools")
+        return
+    with pytest.raises(InvalidRequest, match="plain text") as caught:
+        fit(prompt, tools, choice, "t.tools")
+    assert caught.value.param == wrong, why
+
+
+def test_a_list_may_be_as_long_as_its_bound():
+    few("f", 3, 3)
+    with pytest.raises(InvalidRequest, match="f must hold at most 3 items, and holds 4"):
+        few("f", 4, 3)
 
 
 def test_the_earlier_deadline_counts():

@@ -60,6 +60,36 @@ def test_a_reason_quotes_no_value_of_the_answer():
     assert "bob" not in got.reason
 
 
+SAID = "bob@example.com"
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "reason"),
+    [
+        (PERSON, {"age": 1, SAID: 2}, "$: breaks additionalProperties at $.additionalProperties"),
+        ({"unevaluatedProperties": False}, {SAID: 2}, "$: breaks unevaluatedProperties at $.unev"),
+        ({"propertyNames": {"maxLength": 3}}, {SAID: 2}, "$: breaks propertyNames at $.prop"),
+        ({"additionalProperties": {"type": "null"}}, {SAID: 2}, "$.*: the value is not of type"),
+        ({"additionalProperties": False, "properties": {"a": {}}}, {SAID: 1}, "$: breaks addition"),
+        ({"patternProperties": {"@": {"maxLength": 1}}}, {SAID: SAID}, "$.*: the value is longer"),
+        (
+            {"additionalProperties": {"properties": {"n": {"type": "null"}}}},
+            {SAID: {"n": 1}},
+            "$.*.n: the value is not of type",
+        ),
+        ({"const": {"properties": 5}}, {SAID: 1}, '$: {"properties":5} was expected'),
+        ({"enum": ["x"]}, SAID, '$: the value is not one of "x"'),
+        ({"items": {"propertyNames": False}}, [{SAID: 1}], "$[0]: False schema"),
+        ({"dependentRequired": {SAID[:3]: ["z"]}}, {"bob": 1}, '$: "z" is a required property'),
+    ],
+)  # fmt: skip
+def test_a_reason_quotes_no_name_that_the_answer_made_up(schema, answer, reason):
+    got = verdict(json.dumps(answer), schema)
+    assert got.outcome == "failed"
+    assert got.reason.startswith(reason)
+    assert SAID not in got.reason
+
+
 def test_where_an_answer_stops_being_json():
     assert verdict('{"age": x}').spans == ((8, 9),)
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from forebay.edges.policy_file import load, load_probes
-from forebay.errors import SettingsError
+from forebay.errors import NotPermitted, SettingsError
 from forebay.policy import verify
+from forebay.policy.choose import Chosen, choose
 from forebay.policy.probes import Probes, check_probes
+from forebay.testing import request
+from forebay.values import Labels
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SHIPPED = sorted(p for p in POLICIES.glob("*.yaml") if not p.name.endswith(".probes.yaml"))
@@ -30,6 +33,22 @@ def test_the_default_policy_is_local_and_needs_nothing_unbuilt():
     for made in policy.by_name.values():
         assert set(made.route.verify) <= verify.BUILT
         assert policy.spill_target(made) is None
+
+
+NAMES = ("auto", "summarize", "extract", "support", "careful", "code", "chat", "default")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "smollm2", "smollm2-long"])
+@pytest.mark.parametrize("task", [None, "code", "chat", "extract", "else"])
+@pytest.mark.parametrize("text", ["My password", "Refund my order", "python code for a salary"])
+def test_nothing_sensitive_leaves_the_default_policy_unredacted(name, task, text):
+    policy = load(POLICIES / "default.yaml")
+    asked = request(text, model=name, labels=Labels(task=task, sensitivity="low"))
+    chosen = choose(policy, asked)
+    if isinstance(chosen, Chosen):
+        assert "pii_redaction" in chosen.of.route.verify
+    else:
+        assert isinstance(chosen, NotPermitted)
 
 
 def test_the_seed_holds_the_three_routes_as_they_are_written_everywhere():

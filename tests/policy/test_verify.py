@@ -96,21 +96,32 @@ def test_enforced_text_leaves_at_once_and_is_still_judged():
     assert (rest, verdict.outcome) == ("", "failed")
 
 
-@pytest.mark.parametrize("order", [("json_schema", "pii_redaction"), ("pii_redaction", "json_sc")])
-def test_checks_run_in_the_order_listed(order):
-    order = tuple("json_schema" if name == "json_sc" else name for name in order)
-    schema = {"properties": {"mail": {"type": "string", "pattern": "@"}}}
+ORDERS = [("json_schema", "pii_redaction"), ("pii_redaction", "json_schema")]
+MAIL = {"properties": {"mail": {"type": "string", "pattern": "@"}}}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("why", "schema", "answer", "rest", "outcome"),
+    [
+        ("still of its form", {"type": "object"}, '{"mail": "ada@example.com"}',
+         '{"mail": "[EMAIL]"}', "passed"),
+        ("not of its form any more", MAIL, '{"mail": "ada@example.com"}',
+         '{"mail": "[EMAIL]"}', "failed"),
+        ("no JSON any more", {"type": "object"}, '{"phone": 2125550123}',
+         '{"phone": [PHONE]}', "failed"),
+        ("escapes hide nothing and stay whole", {"type": "object"},
+         r'{"a": "hi\nann\u0040firma.de"}', r'{"a": "hi\n[EMAIL]"}', "passed"),
+    ],
+)  # fmt: skip
+def test_what_leaves_is_what_was_judged(order, why, schema, answer, rest, outcome):
     made = gate(order, schema=schema)
-    assert made.feed('{"mail": "ada@example.com"}') == ""
-    rest, verdicts = made.finish()
-    assert rest == '{"mail": "[EMAIL]"}'
+    assert made.feed(answer) == ""
+    whole, verdicts = made.finish()
+    assert whole == rest, why
     assert [verdict.verifier for verdict in verdicts] == list(order)
     outcomes = {verdict.verifier: verdict.outcome for verdict in verdicts}
-    seen_whole = order[0] == "json_schema"
-    assert outcomes == {
-        "json_schema": "passed" if seen_whole else "failed",
-        "pii_redaction": "redacted",
-    }
+    assert outcomes == {"json_schema": outcome, "pii_redaction": "redacted"}, why
 
 
 def test_what_is_not_built_is_refused_by_name():
@@ -124,7 +135,18 @@ def test_a_hostile_schema_is_refused_before_any_engine_is_called(source):
         gate(["json_schema"], guide=Guide("json_schema", source))
 
 
-parts = st.lists(st.sampled_from(['{"n"', ": 1", "}", " bob@", "x.org ", "4111 ", "é", ""]))
+parts = st.lists(
+    st.sampled_from(['{"n"', ": 1", "}", " bob@", "x.org ", "4111 ", "é", "", "2125550123"])
+)
+
+
+@given(parts, st.sampled_from(ORDERS))
+def test_a_text_that_passed_is_json_of_its_form_as_it_leaves(pieces, order):
+    made = gate(order, guide=ASKED)
+    rest = "".join(made.feed(piece) for piece in pieces)
+    last, verdicts = made.finish()
+    if all(verdict.outcome != "failed" for verdict in verdicts):
+        assert isinstance(json.loads(rest + last)["n"], int)
 
 
 @given(

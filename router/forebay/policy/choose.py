@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import chain, count, product
+from typing import TYPE_CHECKING
 
 from forebay.errors import ForebayError, NotBuilt, NotPermitted, Unmatched
 from forebay.policy.classify import Classifier
@@ -11,12 +12,16 @@ from forebay.policy.context import unknown_model
 from forebay.policy.rules import HUMAN, AnyOf, Document, Match, Route, Target
 from forebay.values import SENSITIVITIES, Labels, Reason, Request
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 AUTO = "auto"
 
 RESERVED = frozenset({AUTO, "ensemble", "tensorrt_llm", "tensorrt_llm_bls", "default", HUMAN})
 """Words that clients and Triton give a meaning to; no class and no target may bear them."""
 
 _LABELS = ("task", "sensitivity", "tier", "language", "mode")
+_FREE = ("task", "tier", "language", "mode")
 _UNREAD = ("structure", "difficulty")
 
 
@@ -84,7 +89,7 @@ def choose(policy: Policy, request: Request) -> Chosen | ForebayError:
         return unknown_model(request.model, policy.names())
     labels = policy.classifier.labels(request)
     named = policy.by_name.get(request.model)
-    chosen = _named(named, labels) if named else _matched(policy, labels)
+    chosen = _named(policy, named, labels) if named else _matched(policy, labels)
     if isinstance(chosen, ForebayError):
         return chosen
     if request.model in policy.targets:
@@ -113,16 +118,54 @@ def _matched(policy: Policy, labels: Labels) -> Chosen | ForebayError:
     )
 
 
-def _named(named: Class, labels: Labels) -> Chosen | ForebayError:
-    """A class may be asked for by name, unless it is meant for something less sensitive."""
+def _named(policy: Policy, named: Class, labels: Labels) -> Chosen | ForebayError:
+    """A class may be asked for by name if labels of the client's would lead there as well.
+
+    A name says what those labels may say: what the class matches on, and a sensitivity no lower
+    than was found. So it opens no way round a route that takes what is more sensitive. The
+    default is no exception: its name only says that no route is wanted where none matches.
+    """
+    match = named.route.match
+    ways = (labels,) if named is policy.default else tuple(_ways(match, labels))
+    for said in ways:
+        found = _matched(policy, said)
+        if isinstance(found, Chosen) and found.of is named:
+            unsaid = {k: getattr(labels, k) for k in _FREE if not getattr(match, k)}
+            told = replace(found.labels, **unsaid)
+            return replace(found, labels=told, reason=Reason.CLASS_NAMED, why="asked for by name")
+    return _elsewhere(named, ways[0], _matched(policy, ways[0]))
+
+
+def _elsewhere(named: Class, labels: Labels, taken: Chosen | ForebayError) -> ForebayError:
+    """Return why a class does not take a request for which it was named, and which class does."""
     allowed = named.route.match.sensitivity
-    rank = SENSITIVITIES.index(labels.sensitivity or "low")
-    if allowed and rank > max(SENSITIVITIES.index(s) for s in allowed):
-        return NotPermitted(
-            f"class {named.name} takes sensitivity {' or '.join(allowed)}, "
-            f"and this request was found to be {labels.sensitivity}; ask for model auto"
-        )
-    return Chosen(named, labels, Reason.CLASS_NAMED, "asked for by name", named.ladder)
+    if not allowed or labels.sensitivity in allowed:
+        why = f"does not take what is {_said(labels)}"
+        if isinstance(taken, NotBuilt):
+            return taken
+    else:
+        limits = " or ".join(allowed)
+        why = f"takes sensitivity {limits}, and this request was found to be {labels.sensitivity}"
+    whose = f"; class {taken.of.name} takes it" if isinstance(taken, Chosen) else ""
+    return NotPermitted(f"class {named.name} {why}{whose}; ask for model auto")
+
+
+def _ways(match: Match, labels: Labels) -> Iterator[Labels]:
+    """Yield the labels that naming a class may stand for, those that were found before others.
+
+    A free label that the class does not match on is as good as unsaid; sensitivity only rises.
+    """
+    found = labels.sensitivity or "low"
+    higher = SENSITIVITIES[SENSITIVITIES.index(found) :]
+    risen: list[str] = [one for one in higher if one in match.sensitivity] or [found]
+    free = [_first(getattr(labels, key), getattr(match, key)) for key in _FREE]
+    for sensitivity, *said in product(risen, *free):
+        yield Labels(sensitivity=sensitivity, **dict(zip(_FREE, said, strict=True)))
+
+
+def _first(found: str | None, wanted: tuple[str, ...]) -> tuple[str | None, ...]:
+    """Return what a match takes, beginning with what was found if that is among it."""
+    return tuple(sorted(wanted, key=lambda one: one != found)) or (None,)
 
 
 def _pinned(chosen: Chosen, target: str) -> Chosen | ForebayError:

@@ -12,19 +12,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from forebay.errors import InvalidRequest, TooLarge, UnknownModel
-from forebay.values import Guide, Labels, Sampling, Source, Tool
+from forebay.values import Guide, Labels, Sampling, Source, Text, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
+
+    from forebay.values import Chat
 
 MAX_CONTEXT_BYTES = 256 * 1024
 MAX_GUIDE_BYTES = 64 * 1024
 MAX_DEADLINE_MS = 86_400_000
+MAX_MESSAGES = 4096
+MAX_TOOL_CALLS = 4096
+"""Tool calls in all messages of one chat."""
 MAX_STOP = 16
 MAX_BAD = 128
 MAX_WORD_CHARS = 256
@@ -93,8 +98,8 @@ class _Tool(Strict):
 
 class _Context(Strict):
     labels: _Labels = _Labels()
-    sources: list[_Source] = Field(default=[], max_length=MAX_SOURCES)
-    tools: list[_Tool] = Field(default=[], max_length=MAX_TOOLS)
+    sources: Annotated[list[_Source], FailFast()] = Field(default=[], max_length=MAX_SOURCES)
+    tools: Annotated[list[_Tool], FailFast()] = Field(default=[], max_length=MAX_TOOLS)
     deadline_ms: Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS)] | None = None
     explain: bool = False
 
@@ -193,6 +198,30 @@ def checked_choice(choice: str, tools: Iterable[Tool], field: str = "tool_choice
     raise fault(field, f"must be auto, none, required or one of {known}; it is {choice[:64]!r}")
 
 
+def fit(prompt: Chat | Text, tools: Sequence[Tool], choice: str, field: str) -> None:
+    """Refuse a client's own tools beside a plain text: the model would never be shown them.
+
+    Tools reach a model through its chat template, which a plain text does not go through.
+
+    Args:
+        prompt: What the model is asked.
+        tools: What the client brings along.
+        choice: What it says of them.
+        field: What the door calls its tools.
+    """
+    if not isinstance(prompt, Text):
+        return
+    if tools or choice not in ("auto", "none"):
+        wrong = field if tools else "tool_choice"
+        raise fault(wrong, "cannot be honoured beside a plain text: only a chat shows tools")
+
+
+def few(field: str, count: int, most: int, what: str = "items") -> None:
+    """Refuse a list that is longer than its bound, before anything is done for each item."""
+    if count > most:
+        raise fault(field, f"must hold at most {most} {what}, and holds {count}")
+
+
 def earlier(received_s: float, *limits_s: float | None) -> float | None:
     """Return the first of several deadlines, given in seconds after arrival, on the clock."""
     said = [limit for limit in limits_s if limit is not None]
@@ -283,8 +312,7 @@ def _sentence(details: ErrorDetails) -> str:
 
 
 def _words(words: tuple[str, ...], field: str, most: int) -> None:
-    if len(words) > most:
-        raise fault(field, f"must hold at most {most} items, and holds {len(words)}")
+    few(field, len(words), most)
     if any(not 0 < len(word) <= MAX_WORD_CHARS for word in words):
         raise fault(field, f"must hold words of 1 to {MAX_WORD_CHARS} characters")
 

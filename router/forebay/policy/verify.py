@@ -1,7 +1,8 @@
-"""Verifiers at the gate: in the order a route lists them, at the strictest of their releases.
+"""Verifiers at the gate, at the strictest of their releases.
 
-A check that changes text hands its output on to the next. What a check withholds never leaves,
-and an exception out of a check is not caught here: the request ends, and nothing is released.
+Those that change text come first, whatever the order a route lists them in: what is judged is
+what leaves, never a text that is still to be changed. What a check withholds never leaves, and
+an exception out of a check is not caught here: the request ends, and nothing is released.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ RELEASES: dict[str, Release] = {
     "safety": Release.FINAL,
 }
 """When text may leave under each verifier; `json_schema` is freer where an engine enforces it."""
+
+CHANGING: frozenset[str] = frozenset({pii.NAME})
+"""The verifiers that hand on another text than they were given."""
 
 _ORDER = tuple(Release)
 
@@ -96,7 +100,9 @@ class Gate:
     def __init__(
         self, names: tuple[str, ...], subject: Subject, *, stream: Release | None = None
     ) -> None:
-        self._checks = tuple(_check(name, subject) for name in names)
+        self._names = names
+        ranked = sorted(names, key=lambda name: name not in CHANGING)
+        self._checks = tuple(_check(name, subject) for name in ranked)
         wanted = () if stream is None else (stream,)
         self.release = strictest((*(check.release for check in self._checks), *wanted))
         self._kept: list[str] = []
@@ -111,18 +117,17 @@ class Gate:
         return text
 
     def finish(self) -> tuple[str, tuple[Verdict, ...]]:
-        """Return the text that has not left yet, and the verdicts in the order of the checks.
+        """Return the text that has not left yet, and the verdicts as the route lists them.
 
         The caller lets that text go only if no verdict failed.
         """
         rest = ""
-        verdicts: list[Verdict] = []
+        verdicts: dict[str, Verdict] = {}
         for check in self._checks:
             passed = check.feed(rest) if rest else ""
-            last, verdict = check.finish()
+            last, verdicts[check.name] = check.finish()
             rest = passed + last
-            verdicts.append(verdict)
-        return "".join(self._kept) + rest, tuple(verdicts)
+        return "".join(self._kept) + rest, tuple(verdicts[name] for name in self._names)
 
 
 def _check(name: str, subject: Subject) -> Check:

@@ -11,6 +11,10 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OPAQUE = b"\x01"
 
@@ -62,6 +66,47 @@ def fold(text: str) -> Folded:
     parts = [fold_character(character) for character in text]
     origin = [at for at, part in enumerate(parts) for _ in part]
     return Folded(b"".join(parts), origin, len(text))
+
+
+def seen(text: str) -> tuple[str, ...]:
+    """Return what a reader sees in a text that is not plain ASCII; nothing where it is.
+
+    Once without what is invisible, and once more with its look-alikes made plain: a word of
+    another script is found in the first, one disguised in another script in the second.
+    """
+    if text.isascii():
+        return ()
+    visible = unicodedata.normalize("NFC", text.translate(_VISIBLE))
+    return visible, text.translate(_PLAIN)
+
+
+class _Made(dict[int, str]):
+    """A table for `str.translate` that makes its entries as they are asked for."""
+
+    def __init__(self, make: Callable[[str], str]) -> None:
+        self._make = make
+
+    def __missing__(self, code: int) -> str:
+        made = self._make(chr(code))
+        if len(self) < _MADE_MAX:
+            self[code] = made
+        return made
+
+
+_MADE_MAX = 8192
+
+
+def _visible(character: str) -> str:
+    unseen = unicodedata.category(character) == "Cf" or character in _INVISIBLE
+    return "" if unseen else character
+
+
+def _plain(character: str) -> str:
+    alike = fold_character(character)
+    return character if alike == OPAQUE else alike.decode("ascii")
+
+
+_VISIBLE, _PLAIN = _Made(_visible), _Made(_plain)
 
 
 @lru_cache(maxsize=8192)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import orjson
@@ -15,6 +15,9 @@ from forebay.errors import InvalidRequest, TooLarge
 from forebay.policy.verifiers.bounds import SIZE_MAX, Unbounded, answer_depth, deeper_than
 from forebay.values import Release, Verdict
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 NAME = "json_schema"
 
 _TOLD_MAX = 3
@@ -22,14 +25,47 @@ _TOLD_MAX = 3
 
 _REASON_MAX = 500
 
+_SCHEMAS_OWN = frozenset(
+    [
+        "type",
+        "enum",
+        "const",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "format",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "contains",
+        "minProperties",
+        "maxProperties",
+        "required",
+        "anyOf",
+        "oneOf",
+        "falseSchema",
+    ]
+)
+"""Faults whose sentence holds words of the schema alone, once the value is masked. The others
+may name a property that the answer made up, so of them only the keyword and its place are told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A schema ready to judge answers that nest no deeper than `depth`."""
+    """A schema ready to judge answers that nest no deeper than `depth`.
+
+    `names` are the properties that the schema itself names: a verdict may repeat them.
+    """
 
     schema: dict[str, Any]
     validator: jsonschema_rs.Draft202012Validator
     depth: int
+    names: frozenset[str]
 
 
 @lru_cache(maxsize=64)
@@ -65,7 +101,7 @@ def compiled(source: str) -> Compiled:
         if "'anyOf'" in said:  # how the meta-schema writes down what a keyword may hold
             said = f"{said.split(':')[0]}: a value that this keyword cannot have"
         raise InvalidRequest(f"the JSON schema is not valid: {said}") from None
-    return Compiled(schema, validator, depth)
+    return Compiled(schema, validator, depth, frozenset(_named(schema)))
 
 
 def fault(schema: dict[str, Any]) -> str | None:
@@ -104,7 +140,7 @@ class SchemaCheck:
 
 
 def judged(answer: str, schema: Compiled) -> Verdict:
-    """Return the verdict on a whole answer; its reason quotes no value of it."""
+    """Return the verdict on a whole answer; its reason quotes nothing that the answer says."""
     try:
         value = orjson.loads(answer)
     except orjson.JSONDecodeError as error:
@@ -117,20 +153,48 @@ def judged(answer: str, schema: Compiled) -> Verdict:
         return Verdict(NAME, "failed", reason, ((at, at + 1),))
     if deeper_than(value, schema.depth):
         return Verdict(NAME, "failed", f"the answer nests deeper than {schema.depth} levels")
-    faults = [_told(error) for error in islice(schema.validator.iter_errors(value), _TOLD_MAX)]
+    errors = islice(schema.validator.iter_errors(value), _TOLD_MAX)
+    faults = [_broken(error, schema.names) for error in errors]
     if not faults:
         return Verdict(NAME, "passed")
     return Verdict(NAME, "failed", "; ".join(faults)[:_REASON_MAX], ((0, len(answer)),))
 
 
+def _broken(error: jsonschema_rs.ValidationError, names: frozenset[str]) -> str:
+    """Return what an answer broke, and where, in words of the schema alone."""
+    steps = (one if isinstance(one, int) or one in names else "*" for one in error.instance_path)
+    if error.kind.name in _SCHEMAS_OWN:
+        return f"{_path(steps)}: {_line(error.message)}"
+    return f"{_path(steps)}: breaks {error.kind.name} at {_path(error.schema_path)} of the schema"
+
+
 def _told(error: Exception) -> str:
-    """Return one fault as a path and a sentence."""
-    message = str(getattr(error, "message", "") or error).splitlines()[0][:300]
-    path = "".join(
-        f"[{step}]" if isinstance(step, int) else f".{step}"
-        for step in getattr(error, "instance_path", ())
-    )
-    return f"${path[:100]}: {message}"
+    """Return what is wrong with a schema as a path and a sentence."""
+    message = getattr(error, "message", "") or str(error)
+    return f"{_path(getattr(error, 'instance_path', ()))}: {_line(message)}"
+
+
+def _line(message: str) -> str:
+    return message.splitlines()[0][:300]
+
+
+def _path(steps: Iterable[str | int]) -> str:
+    path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps)
+    return f"${path[:100]}"
+
+
+def _named(schema: object) -> Iterator[str]:
+    """Yield every property name that stands in a schema, which is known to be bounded in depth."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _named(part)
+    elif isinstance(schema, dict):
+        for key in ("properties", "required"):
+            named = schema.get(key)
+            if isinstance(named, dict | list):
+                yield from (one for one in named if isinstance(one, str))
+        for part in schema.values():
+            yield from _named(part)
 
 
 def _plain(message: str) -> str:

@@ -1,0 +1,87 @@
+"""What a route adds to a request, and what it asks for that is not built."""
+
+from __future__ import annotations
+
+import pytest
+
+from forebay.errors import InvalidRequest
+from forebay.policy.offer import completed, not_built
+from forebay.policy.rules import Document, Route, Target
+from forebay.testing import request
+from forebay.values import Chat, Guide, Message, Source, Text, Tool
+
+DOCUMENT = Document.model_validate(
+    {"models": {"here": {"triton": {}}}, "tools": {"crm": {"description": "d", "parameters": {}}}}
+)
+CHAT = Chat((Message("user", "Hello"),))
+OWN = (Tool("own"),)
+
+
+@pytest.mark.parametrize(
+    ("why", "prompt", "tools", "names"),
+    [
+        ("a chat is told of the route's tools", CHAT, (), ["crm"]),
+        ("a chat with tools of its own", CHAT, OWN, ["own"]),
+        ("a text cannot be told of any", Text("Hello"), (), []),
+        ("a text that brings its own", Text("Hello"), OWN, ["own"]),
+    ],
+)
+def test_tools_that_are_offered(why, prompt, tools, names):
+    route = Route(model="here", tools=("crm", "unknown"))
+    made = completed(request(prompt=prompt, tools=tools), route, DOCUMENT)
+    assert [tool.name for tool in made.tools] == names, why
+
+
+@pytest.mark.parametrize(
+    ("why", "changed", "sentence"),
+    [
+        ("a route's tool, named", {"prompt": CHAT, "tool_choice": "crm"}, None),
+        ("any of a route's", {"prompt": CHAT, "tool_choice": "required"}, None),
+        ("one that is not offered", {"prompt": CHAT, "tool_choice": "own"}, "it offers crm"),
+        ("of a text", {"tool_choice": "required"}, "it offers none"),
+        ("a form of its own excuses nothing",
+         {"tool_choice": "required", "guide": Guide("json")}, "it offers none"),
+    ],
+)  # fmt: skip
+def test_a_call_may_be_demanded_of_what_is_offered(why, changed, sentence):
+    route = Route(model="here", tools=("crm",))
+    if sentence is None:
+        assert completed(request(**changed), route, DOCUMENT).guide is not None, why
+        return
+    with pytest.raises(InvalidRequest, match=sentence) as caught:
+        completed(request(**changed), route, DOCUMENT)
+    assert caught.value.param == "tool_choice"
+
+
+TARGETS = {
+    "plain": {"triton": {}},
+    "needs": {"triton": {}, "requires": {"harm": ["safety"]}},
+    "picky": {"triton": {}, "refuses": ["harm"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("why", "route", "missing"),
+    [
+        ("nothing", {"model": "plain"}, None),
+        ("the first rung", {"model": "needs"}, "models.needs.requires"),
+        ("a later rung", {"model": "plain", "fallback": ["picky"]}, "models.picky.refuses"),
+        ("where it spills", {"model": "plain", "spill": {"to": "needs"}}, "models.needs.requires"),
+        ("a person", {"model": "plain", "fallback": "human_review_queue"}, None),
+        ("a verifier first", {"model": "needs", "verify": "safety"}, "verifier safety"),
+        ("a feature", {"model": "plain", "repair": 1}, "repair"),
+        ("several first choices", {"model": {"any_of": ["plain", "needs"]}}, "model.any_of"),
+    ],
+)
+def test_what_is_not_built(why, route, missing):
+    targets = {name: Target.model_validate(one) for name, one in TARGETS.items()}
+    made = Route.model_validate(route)
+    assert not_built(made, request(), targets) == missing, why
+
+
+def test_sources_that_nobody_reads_are_refused():
+    route = Route(model="plain", verify=("pii_redaction",))
+    asked = request(sources=(Source("a", "text"),))
+    assert not_built(route, asked) == "sources"
+    assert not_built(route) is None
+    assert not_built(Route(model="plain", verify=("grounding",)), asked) == "verifier grounding"
