@@ -212,7 +212,7 @@ async def _serve(settings: Settings) -> None:
         recorder = Recorder([metrics, records, telemetry.RequestLog()])
         opened.callback(recorder.close)
         house = House(policy, engines.by_target, engines.fleet, clock, recorder)
-        doors = _doors(settings, house, engines, registry)
+        doors = _doors(settings, house, engines, registry, metrics)
         for door in doors:
             await door.start()
             opened.push_async_callback(door.stop)
@@ -236,7 +236,11 @@ async def _until(told: asyncio.Event, watch: Coroutine[Any, Any, None]) -> None:
 
 
 def _doors(
-    settings: Settings, house: House, engines: Engines, registry: CollectorRegistry
+    settings: Settings,
+    house: House,
+    engines: Engines,
+    registry: CollectorRegistry,
+    metrics: telemetry.RequestMetrics,
 ) -> tuple[GrpcDoor, HttpDoor]:
     corridor, names = Corridor(house), house.policy.names
     first = next(iter(engines.channels.values()), None)
@@ -247,6 +251,7 @@ def _doors(
         unready=engines.unready,
         triton=first and GRPCInferenceServiceStub(first),
         settings=GrpcSettings(port=settings.grpc_port),
+        refused=metrics.refused,
     )
     http_door = HttpDoor(
         corridor,
@@ -255,6 +260,7 @@ def _doors(
         unready=engines.unready,
         metrics=functools.partial(telemetry.page, registry),
         settings=HttpSettings(port=settings.http_port),
+        refused=metrics.refused,
     )
     return grpc_door, http_door
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from grpc import aio
@@ -33,6 +33,10 @@ class Behind:
     why: str | None = None
     port: int = 0
     door: Any = None
+    refusals: list[tuple[str, str]] = field(default_factory=list)
+
+    def refused(self, door: str, reason: str) -> None:
+        self.refusals.append((door, reason))
 
     def unready(self) -> str | None:
         return self.why
@@ -84,6 +88,7 @@ async def grpc_door(
         unready=back.unready,
         triton=triton,
         settings=settings,
+        refused=back.refused,
     )
     back.door, back.port = door, await door.start()
     try:
@@ -104,6 +109,7 @@ async def http_door(
         unready=back.unready,
         metrics=lambda: (b"requests_total 1\n", "text/plain; version=0.0.4"),
         settings=settings,
+        refused=back.refused,
     )
     back.door, back.port = door, await door.start()
     try:

@@ -11,13 +11,17 @@ import grpc
 import pytest
 from doors import GRPC, NAMES, behind, grpc_door, unread
 from grpc import aio
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from forebay.edges.grpc_door import GrpcDoor
+from forebay.edges.grpc_door.rpc import ClientLeftError, Patience, StalledClientError
 from forebay.errors import (
+    BROKEN_SENTENCE,
     STATUS,
     EngineFailed,
     EngineUnavailable,
@@ -169,9 +173,16 @@ async def test_what_a_message_says_reaches_the_corridor():
         ("big", {"context": pb.Context(sources=[pb.Source(id="a", text="x" * 2**18)])}, "context"),
         (
             "no such choice",
-            {"context": pb.Context(tools=[pb.Tool(name="a")]), "tool_choice": "b"},
+            {
+                "text": "",
+                "messages": [pb.Message(role="user", content="x")],
+                "context": pb.Context(tools=[pb.Tool(name="a")]),
+                "tool_choice": "b",
+            },
             "tool_choice",
         ),
+        ("tools for a text", {"context": pb.Context(tools=[pb.Tool(name="a")])}, "context.tools"),
+        ("a tool for a text", {"tool_choice": "required"}, "tool_choice"),
         (
             "no such role",
             {"text": "", "messages": [pb.Message(role="boss", content="x")]},
@@ -187,6 +198,40 @@ async def test_a_wrong_field_is_named(why, changed, names):
     assert caught.value.details().startswith(names), why
     assert "Error" not in caught.value.details()
     assert "pydantic" not in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"messages": [pb.Message()] * 450_000}, "messages must hold at most 4096 items"),
+        (
+            {"messages": [pb.Message(role="user", tool_calls=[pb.ToolCall()] * 129)]},
+            "messages[0].tool_calls must hold at most 128 items",
+        ),
+        (
+            {"messages": [pb.Message(tool_calls=[pb.ToolCall()] * 100)] * 41},
+            "messages must hold at most 4096 tool calls",
+        ),
+        ({"sampling": pb.Sampling(stop=[""] * 400_000)}, "sampling.stop must hold at most 16"),
+        ({"sampling": pb.Sampling(bad=[""] * 400_000)}, "sampling.bad must hold at most 128"),
+        (
+            {"context": pb.Context(tools=[pb.Tool()] * 400_000)},
+            "context.tools must hold at most 128 items",
+        ),
+        (
+            {"context": pb.Context(sources=[pb.Source()] * 400_000)},
+            "context.sources must hold at most 1024 items",
+        ),
+    ],
+)
+async def test_every_list_is_bounded_before_its_items_are_looked_at(changed, sentence):
+    message = pb.GenerateRequest(**{"text": "" if "messages" in changed else "x", **changed})
+    async with grpc_door() as back, dial(back) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub(channel).Complete(message)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details().startswith(sentence)
+    assert ", and holds " in caught.value.details()
 
 
 def error(kind):
@@ -218,6 +263,82 @@ async def test_a_broken_expectation_is_internal_and_tells_nothing_of_itself():
             assert caught.value.code() is grpc.StatusCode.INTERNAL
             assert "secret" not in caught.value.details()
             assert "KeyError" not in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        aio.UsageError("the channel is closed"),
+        aio.InternalError("secret"),
+        cygrpc.ExecuteBatchError("secret"),
+        aio.AbortError("another call was aborted"),
+        asyncio.CancelledError("another call was cancelled"),
+    ],
+    ids=lambda broken: type(broken).__name__,
+)
+@pytest.mark.parametrize("after", [0, 2])
+async def test_an_engines_grpc_error_is_not_taken_for_the_doors_own(broken, after):
+    engine = FakeEngine(error=broken, error_after=after)
+    async with grpc_door(engine) as back, dial(back) as channel:
+        generate = stub(channel).Generate(ask(), timeout=5)
+        complete = stub(channel).Complete(ask(), timeout=5)
+        with capture_logs() as logs:
+            await until_it_fails(generate)
+            with suppress(aio.AioRpcError):
+                await complete
+        for call in (generate, complete):
+            assert await call.code() is grpc.StatusCode.INTERNAL
+            assert await call.details() == BROKEN_SENTENCE
+        told = {
+            dict(await call.trailing_metadata())["x-request-id"] for call in (generate, complete)
+        }
+    assert told == {record.id for record in back.ledger.records}
+    assert {entry["request_id"] for entry in logs if entry["event"] == "grpc.broke"} == told
+    assert back.refusals == []
+
+
+async def test_a_write_that_fails_means_the_client_has_left():
+    async def fails():
+        raise aio.InternalError("nobody is there")
+
+    async with Patience(0.02) as patience:
+        with pytest.raises(ClientLeftError):
+            await patience.during(fails())
+        await asyncio.sleep(0.05)
+
+
+async def test_patience_ends_with_a_write_that_lasts():
+    with pytest.raises(StalledClientError):
+        async with Patience(0.02) as patience:
+            await patience.during(asyncio.sleep(5))
+
+
+async def test_what_the_door_refuses_is_counted_and_what_the_corridor_refuses_is_not():
+    chat = pb.GenerateRequest(messages=[pb.Message()] * 5000)
+    big = ask(context=pb.Context(sources=[pb.Source(id="a", text="x" * 2**18)]))
+    async with grpc_door() as back, dial(back) as channel:
+        raw = channel.unary_unary("/forebay.v1.Router/Complete")
+        calls = [
+            (raw, b"\xff\xff\xff"),
+            (stub(channel).Complete, ask("")),
+            (stub(channel).Complete, chat),
+            (stub(channel).Explain, big),
+            (stub(channel).GetTicket, pb.GetTicketRequest(id="1")),
+            (stub(channel).Complete, ask(model="nowhere")),
+            (stub(channel).Explain, ask(model="nowhere")),
+        ]
+        for call, message in calls:
+            with pytest.raises(aio.AioRpcError):
+                await call(message)
+        back.engine.error = Overloaded("it is full", 1.0)
+        await until_it_fails(stub(channel).Generate(ask()))
+    assert back.refusals == [
+        ("grpc", "invalid_request"),
+        ("grpc", "invalid_request"),
+        ("grpc", "invalid_request"),
+        ("grpc", "too_large"),
+        ("grpc", "not_built"),
+    ]
 
 
 async def test_an_error_after_the_first_token_ends_the_stream_with_it():

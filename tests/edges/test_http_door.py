@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from forebay.edges.http_door import HttpDoor
 from forebay.edges.http_door.bodies import HARMLESS, REFUSED
+from forebay.edges.http_door.density import MAX_VALUES, sparse
 from forebay.errors import (
     STATUS,
     DeadlineExceeded,
@@ -27,6 +28,7 @@ from forebay.errors import (
     EngineUnavailable,
     Overloaded,
     SettingsError,
+    TooLarge,
 )
 from forebay.testing import FakeEngine, LoopClock
 from forebay.values import Chunk, ToolCall
@@ -301,6 +303,11 @@ _ASKED = {
 }
 
 
+PART = {"type": "text", "text": "x"}
+CALLED = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+ASSISTANT = {"role": "assistant", "tool_calls": [CALLED] * 100}
+
+
 @pytest.mark.parametrize(
     ("param", "changed"),
     [
@@ -308,6 +315,10 @@ _ASKED = {
         ("no_such_key", {"no_such_key": 1}),
         ("messages", {"messages": []}),
         ("messages", {"messages": "x"}),
+        ("messages", {"messages": HI["messages"] * 4097}),
+        ("messages", {"messages": [ASSISTANT] * 41}),
+        ("messages[0].tool_calls", {"messages": [{**ASSISTANT, "tool_calls": [CALLED] * 129}]}),
+        ("messages[0].content", {"messages": [{"role": "user", "content": [PART] * 1025}]}),
         ("messages[0].role", {"messages": [{"role": "boss", "content": "x"}]}),
         ("messages[0].content", {"messages": [{"role": "user", "content": 1}]}),
         (
@@ -387,7 +398,9 @@ async def test_harmless_keys_are_ignored():
         ("no JSON", b"{", 400),
         ("a list", b"[]", 400),
         ("no text", b"\xff\xfe", 400),
-        ("deep", b"[" * 100_000, 400),
+        ("deep", b"[" * 10_000, 400),
+        ("many lists", b"[" + b"[]," * 1_300_000 + b"1]", 413),
+        ("many keys", json.dumps(dict.fromkeys(map(str, range(200_000)), 1)).encode(), 413),
         ("a lone surrogate", b'{"messages":[{"role":"user","content":"\\ud800"}]}', 400),
         ("large", b" " * (4 * 2**20 + 1), 413),
     ],
@@ -531,7 +544,7 @@ async def test_paths_that_are_not_there(standing, method, path, status):
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "86400001", "9" * 5000])
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "86400001", "012345678901", "9" * 5000])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_deadline_header_is_read_strictly(standing, value):
     async with web(standing) as client:
@@ -540,6 +553,87 @@ async def test_a_deadline_header_is_read_strictly(standing, value):
         )
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "x-forebay-deadline-ms"
+
+
+async def test_a_texts_own_tools_are_refused_by_name():
+    said = {"prompt": "Say", "forebay": {"tools": [{"name": "look"}]}}
+    async with http_door() as back, web(back) as client:
+        answer = await client.post("/v1/completions", json=said)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "forebay.tools"
+    assert back.engine.calls == []
+
+
+async def test_what_the_door_refuses_is_counted_and_what_the_corridor_refuses_is_not():
+    path = "/v1/chat/completions"
+    async with http_door(settings=replace(HTTP, max_connections=3)) as back, web(back) as client:
+        for sent in (b"{", json.dumps({**HI, "n": 2}).encode(), b" " * (4 * 2**20 + 1)):
+            await client.post(path, content=sent)
+        await client.get("/v1/models/nowhere")
+        await client.get("/favicon.ico")
+        await client.get(path)
+        await client.post(path, json={**HI, "model": "nowhere"})
+        back.engine.error = Overloaded("it is full", 1.0)
+        for stream in (True, False):
+            await client.post(path, json={**HI, "stream": stream})
+        for sent in (b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000, b"GET /", b""):
+            reader, writer = await asyncio.open_connection("127.0.0.1", back.port)
+            writer.write(sent)
+            await reader.read()
+            writer.close()
+        held = [await asyncio.open_connection("127.0.0.1", back.port) for _ in range(3)]
+        await held[-1][0].read()
+        for _, writer in held:
+            writer.close()
+    assert back.refusals == [
+        ("http", reason)
+        for reason in (
+            "invalid_request",
+            "invalid_request",
+            "too_large",
+            "unknown_model",
+            "not_found",
+            "not_found",
+            "invalid_request",
+            "too_large",
+            "invalid_request",
+            "overloaded",
+        )
+    ]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda s: st.lists(s, max_size=5) | st.dictionaries(st.text(), s, max_size=5),
+    max_leaves=40,
+)
+
+
+def counted(value):
+    """Return how many values a JSON value is, itself included."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(counted(item) for item in inner)
+
+
+@given(JSON_VALUES, st.booleans())
+def test_values_are_counted_as_they_parse(value, ascii_only):
+    """A body just over the bound is refused, one that is under it is not: texts do not count."""
+    raw = json.dumps(value, ensure_ascii=ascii_only).encode()
+    filler = MAX_VALUES - 2 * counted(value) - 1
+    under = b"[%s%s]" % (raw, b",1" * filler)
+    assert sparse(under) is under
+    with pytest.raises(TooLarge):
+        sparse(b"[%s%s]" % (raw, b",1" * (MAX_VALUES + 1)))
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"a":1},' * 200_000, "\\" * 100_000, '"' * 200_000, ',\\"' * 99_999]
+)
+async def test_a_long_text_is_one_value_whatever_is_in_it(text):
+    async with http_door() as back, web(back) as client:
+        body = {**HI, "messages": [{"role": "user", "content": text}]}
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200
 
 
 # ---- the rest of the surface ------------------------------------------------------------

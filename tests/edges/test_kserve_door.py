@@ -11,13 +11,16 @@ import pytest
 import tritonclient.grpc.aio as triton
 from doors import GRPC, grpc_door, unread
 from grpc import aio
+from grpc._cython import cygrpc
+from structlog.testing import capture_logs
 from tritonclient.grpc import service_pb2 as kserve
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from forebay.edges.grpc_door import tensors
-from forebay.errors import EngineFailed, Overloaded
-from forebay.testing import FakeEngine
+from forebay.edges.grpc_door.tally import Tallies
+from forebay.errors import BROKEN_SENTENCE, EngineFailed, Overloaded
+from forebay.testing import FakeEngine, ManualClock
 
 MANY = ("word ",) * 400
 
@@ -276,6 +279,35 @@ async def test_a_wrong_tensor_is_named(why, sent, named):
         ("odd key", lambda m: m.parameters["forebay"].MergeFrom(_str('{"a":1}')), "forebay.a"),
         ("no time", lambda m: m.parameters["timeout"].MergeFrom(_int(0)), "parameter timeout"),
         ("an odd output", lambda m: m.outputs.add(name="context_logits"), "output context_logits"),
+        ("an output twice", lambda m: m.outputs.extend([TEXT_OUT, TEXT_OUT]), "outputs"),
+        ("outputs", lambda m: m.outputs.extend([TEXT_OUT] * 250_000), "outputs must hold at most"),
+        ("inputs", lambda m: m.inputs.extend([NO_WEIGHTS] * 200_000), "inputs must hold at most"),
+        ("ranks", lambda m: m.inputs[0].shape.extend([2**62] * 300_000), "text_input must hold"),
+        (
+            "ranks of nothing",
+            lambda m: (m.inputs.append(FLAT), m.raw_input_contents.append(b"")),
+            "lora_weights must hold at most 8",
+        ),
+        (
+            "empty words",
+            lambda m: _add(m, "stop_words", "BYTES", b"\0\0\0\0" * 900_000),
+            "stop_words must hold at most 128 elements",
+        ),
+        (
+            "a flag a million times",
+            lambda m: _add(m, "stream", "BOOL", b"\0" * 1_000_000),
+            "stream must hold at most 128 elements, and holds 1000000",
+        ),
+        (
+            "tensor parameters",
+            lambda m: [m.inputs[0].parameters[str(i)] for i in range(10_000)],
+            "text_input must hold at most 16 parameters",
+        ),
+        (
+            "tools for a text",
+            lambda m: m.parameters["forebay"].MergeFrom(_str('{"tools":[{"name":"look"}]}')),
+            "forebay.tools cannot be honoured beside a plain text",
+        ),
     ],
 )
 async def test_a_wrong_message_is_named(why, changed, named):
@@ -289,6 +321,26 @@ async def test_a_wrong_message_is_named(why, changed, named):
             await service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(message)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, why
     assert caught.value.details().startswith(named), why
+
+
+async def test_typed_elements_are_bounded_too():
+    message = kserve.ModelInferRequest(model_name="ensemble")
+    contents = {"int_contents": [1] * 1_000_000}
+    message.inputs.add(name="max_tokens", datatype="INT32", shape=[1, 1], contents=contents)
+    async with grpc_door() as back, aio.insecure_channel(f"127.0.0.1:{back.port}") as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(message)
+    assert caught.value.details().startswith("max_tokens must hold at most 128 elements")
+
+
+TEXT_OUT = kserve.ModelInferRequest.InferRequestedOutputTensor(name="text_output")
+NO_WEIGHTS = kserve.ModelInferRequest.InferInputTensor(name="lora_weights", shape=[0])
+FLAT = kserve.ModelInferRequest.InferInputTensor(name="lora_weights", shape=[0] * 9)
+
+
+def _add(message, name, kind, raw):
+    message.inputs.add(name=name, datatype=kind, shape=[1, 1])
+    message.raw_input_contents.append(raw)
 
 
 def _int(value):
@@ -370,6 +422,83 @@ async def test_a_failure_in_a_stream_carries_its_id_and_reason():
     assert answer.infer_response.id == "x"
     assert answer.infer_response.parameters["forebay_reason"].string_param == "overloaded"
     assert answer.infer_response.parameters["retry_after_s"].double_param == 2.0
+
+
+class Picky(FakeEngine):
+    """An engine that breaks on one prompt, as its own connection would."""
+
+    async def generate(self, call):
+        if call.request.prompt.text == "bad":
+            raise self.error
+        async for chunk in FakeEngine(script=MANY[:20], gap_s=0.005).generate(call):
+            yield chunk
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        aio.UsageError("closed"),
+        cygrpc.ExecuteBatchError("secret"),
+        aio.AbortError("aborted"),
+        asyncio.CancelledError("cancelled"),
+        KeyError("secret"),
+    ],
+    ids=lambda broken: type(broken).__name__,
+)
+async def test_one_that_breaks_in_a_stream_ends_no_other(broken):
+    engine = Picky(error=broken)
+    async with grpc_door(engine) as back:
+        with capture_logs() as logs:
+            pairs = await streamed(
+                back,
+                stream_request(*inputs(max_tokens=30, **STREAM), id_="a"),
+                stream_request(*inputs("bad", **STREAM), id_="bad"),
+                stream_request(*inputs(max_tokens=30, **STREAM), id_="b"),
+            )
+    said = {"a": "", "b": ""}
+    for result, error in pairs:
+        if error is None:
+            said[result.get_response().id] += text(result)
+    assert said == dict.fromkeys("ab", "word " * 20)
+    assert [str(error) for _, error in pairs if error] == [BROKEN_SENTENCE]
+    (logged,) = [entry["request_id"] for entry in logs if entry["event"] == "kserve.broke"]
+    assert logged in {record.id for record in back.ledger.records}
+
+
+async def test_bytes_that_are_no_message_end_the_whole_stream():
+    async with (
+        grpc_door(FakeEngine(hang=True)) as back,
+        aio.insecure_channel(f"127.0.0.1:{back.port}") as channel,
+    ):
+        call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")()
+        await call.write(raw_request().SerializeToString())
+        await call.read()
+        await call.write(b"\xff\xff\xff")
+        await unread(call)
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "not a valid ModelInferRequest" in await call.details()
+        await back.cancelled()
+    assert back.refusals == [("kserve", "invalid_request")]
+
+
+async def test_what_the_door_refuses_is_counted_and_what_the_corridor_refuses_is_not():
+    async with grpc_door() as back, client(back) as made:
+        wrong = inputs(temperature=(9, np.float32))
+        await streamed(back, stream_request(*wrong), stream_request(*inputs(), model="nowhere"))
+        for call in (
+            made.infer("ensemble", wrong),
+            made.infer("nowhere", inputs()),
+            made.get_model_metadata("nowhere"),
+            made.load_model("ensemble"),
+        ):
+            with pytest.raises(InferenceServerException):
+                await call
+    assert back.refusals == [
+        ("kserve", "invalid_request"),
+        ("kserve", "invalid_request"),
+        ("kserve", "unknown_model"),
+        ("kserve", "not_permitted"),
+    ]
 
 
 async def test_a_broken_stream_leaves_what_was_said_and_an_error():
@@ -490,6 +619,27 @@ async def test_statistics_count_by_the_model_that_was_named():
     assert (stats.inference_count, stats.inference_stats.success.count) == (1, 1)
     assert stats.inference_stats.fail.count == 1
     assert stats.inference_stats.success.ns > 0
+
+
+def test_statistics_lose_no_request():
+    clock = ManualClock()
+    tallies = Tallies(clock, lambda: ("a", "b"))
+
+    def failing(model):
+        with pytest.raises(KeyError), tallies.counting(model):
+            raise KeyError
+
+    with tallies.counting("a"), tallies.counting("a"):
+        clock.time_s += 1
+    failing("b")
+    failing("no such model")
+    (a, b) = tallies.response("").model_stats
+    assert (a.name, a.inference_stats.success.count, a.inference_stats.success.ns) == (
+        "a",
+        2,
+        2 * 10**9,
+    )
+    assert (b.name, b.inference_stats.success.count, b.inference_stats.fail.count) == ("b", 0, 1)
 
 
 async def test_nobody_controls_the_server():

@@ -180,6 +180,13 @@ def test_a_record_becomes_series(metrics, line):
     assert line in page(registry)[0].decode().splitlines()
 
 
+def test_what_a_door_refuses_is_counted(metrics):
+    sink, registry = metrics
+    sink.refused("http", "invalid_request")
+    line = 'forebay_refused_total{door="http",reason="invalid_request"} 1.0'
+    assert line in page(registry)[0].decode().splitlines()
+
+
 @pytest.mark.parametrize("status", ["cancelled", "invalid_request"])
 def test_what_clients_do_neither_meets_nor_misses_an_slo(metrics, status):
     sink, registry = metrics

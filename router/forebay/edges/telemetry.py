@@ -62,6 +62,12 @@ class RequestMetrics:
                 ("itl", "Each gap between tokens", _TOKEN_SECONDS),
             )
         )
+        self._refused = Counter(
+            "forebay_refused",
+            "Requests that a door refused before they had a class",
+            ("door", "reason"),
+            registry=registry,
+        )
         Gauge("forebay_policy_info", "The policy in force", ("version",), registry=registry).labels(
             policy.version
         ).set(1)
@@ -70,6 +76,10 @@ class RequestMetrics:
         """Count a batch."""
         for record in records:
             self._count(record)
+
+    def refused(self, door: str, reason: str) -> None:
+        """Count a request that never reached the corridor and so leaves no record."""
+        self._refused.labels(door, reason).inc()
 
     def _count(self, record: Record) -> None:
         where = (record.route, record.target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from forebay.ports import Clock
+
+_ID: ContextVar[str] = ContextVar("forebay_request_id", default="")
+"""The id of the request that the running task answers, for those who log and tell failures."""
 
 _ANSWER_MARGIN_S = 0.01
 """Kept back from a client's deadline, so that ours passes first and is told with its reason."""
@@ -29,4 +33,10 @@ def arrival_of(context: aio.ServicerContext[Any, Any], clock: Clock) -> Arrival:
     remaining_s = context.time_remaining()
     if remaining_s is not None:
         remaining_s = max(remaining_s - _ANSWER_MARGIN_S, 0.0)
-    return Arrival(uuid.uuid4().hex, clock.now_s(), remaining_s)
+    _ID.set(uuid.uuid4().hex)
+    return Arrival(_ID.get(), clock.now_s(), remaining_s)
+
+
+def request_id() -> str:
+    """Return the id of the request that this task answers; empty before it has arrived."""
+    return _ID.get()

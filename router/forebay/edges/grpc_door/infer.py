@@ -10,6 +10,7 @@ import orjson
 from tritonclient.grpc import service_pb2 as kserve
 
 from forebay.edges.grpc_door import tensors
+from forebay.edges.grpc_door.arrival import request_id
 from forebay.errors import UnknownModel, sentence_of, status_of
 from forebay.policy.context import (
     NOTHING,
@@ -18,6 +19,9 @@ from forebay.policy.context import (
     context_of_json,
     earlier,
     fault,
+    few,
+    fit,
+    unique,
 )
 from forebay.values import Decided, Guide, Request, Sampling, Text, Token
 
@@ -90,12 +94,14 @@ def asked_of(message: kserve.ModelInferRequest, arrival: Arrival) -> Asked:
             raise fault(name, "must be given")
     said = parameters.get("forebay")
     brought = NOTHING if said is None else context_of_json(said)
+    prompt = Text(values["text_input"])
+    fit(prompt, brought.tools, "auto", "forebay.tools")
     in_pieces = values.get("stream", False)
     timeout_us, deadline_ms = parameters.get("timeout"), brought.deadline_ms
     request = Request(
         id=arrival.id,
         model="auto" if message.model_name in ALIASES else message.model_name,
-        prompt=Text(values["text_input"]),
+        prompt=prompt,
         received_s=arrival.received_s,
         sampling=_sampling(values),
         guide=_guide(values),
@@ -177,6 +183,8 @@ def _parameters(message: kserve.ModelInferRequest) -> dict[str, Any]:
 
 def _outputs(message: kserve.ModelInferRequest, values: dict[str, Any]) -> tuple[str, ...]:
     """Return the outputs to send: those named, or else the text and what was asked for by flag."""
+    few("outputs", len(message.outputs), len(OUTPUTS))
+    unique((output.name for output in message.outputs), "outputs")
     for output in message.outputs:
         if output.name not in OUTPUTS:
             raise fault(f"output {output.name[:64]}", f"is none of {', '.join(OUTPUTS)}")
@@ -207,11 +215,11 @@ class Answers:
         self._plain = asked.outputs == ("text_output",) and not asked.request.explain
         self._begun = False
 
-    def decided(self, request_id: str, event: Decided) -> None:
+    def decided(self, event: Decided) -> None:
         """Note where the request went; told with the first response where it was asked for."""
         self._prompt_tokens = event.prompt_tokens
         if self._asked.request.explain:
-            told = orjson.dumps({"request_id": request_id, "decision": event}).decode()
+            told = orjson.dumps({"request_id": self._asked.request.id, "decision": event}).decode()
             self._response.parameters[_DECISION].string_param = told
 
     def piece(self, event: Token, *, final: bool = False) -> kserve.ModelInferResponse:
@@ -264,13 +272,20 @@ class Answers:
         return response
 
 
-def failure(error: BaseException, request_id: str) -> kserve.ModelStreamInferResponse:
-    """Return an error that ends one request of a stream and leaves the others alone."""
+def failure(error: BaseException, asked_id: str) -> kserve.ModelStreamInferResponse:
+    """Return an error that ends one request of a stream and leaves the others alone.
+
+    Args:
+        error: What went wrong.
+        asked_id: The id that the client gave its request.
+    """
     response = kserve.ModelStreamInferResponse(error_message=sentence_of(error))
-    response.infer_response.id = request_id
+    response.infer_response.id = asked_id
     parameters = response.infer_response.parameters
     parameters[_FINAL].bool_param = True
     parameters["forebay_reason"].string_param = status_of(error).reason
+    if request_id():
+        parameters["forebay_request_id"].string_param = request_id()
     after_s = getattr(error, "retry_after_s", None)
     if after_s is not None:
         parameters["retry_after_s"].double_param = after_s

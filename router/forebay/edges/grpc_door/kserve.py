@@ -12,13 +12,19 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as kserve
 
 from forebay import __version__
-from forebay.edges.grpc_door.arrival import arrival_of
+from forebay.edges.grpc_door.arrival import arrival_of, request_id
 from forebay.edges.grpc_door.infer import ALIASES, Answers, Asked, asked_of, failure, known_version
-from forebay.edges.grpc_door.rpc import Patience
-from forebay.edges.grpc_door.tally import Tallies, Tally
-from forebay.errors import EngineUnavailable, ForebayError, NotPermitted
+from forebay.edges.grpc_door.rpc import (
+    ClientLeftError,
+    Patience,
+    RecordedError,
+    unheard,
+    was_cancelled,
+)
+from forebay.edges.grpc_door.tally import Tallies
+from forebay.errors import EngineUnavailable, ForebayError, NotPermitted, status_of
 from forebay.policy.context import unknown_model
-from forebay.values import Decided, Done, Failed, Token
+from forebay.values import Decided, Failed, Token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -35,6 +41,8 @@ log = structlog.get_logger("forebay.kserve")
 
 MAX_PER_STREAM = 256
 """Requests of one ModelStreamInfer call that run at once; the next is read when one has ended."""
+
+DOOR = "kserve"
 
 DESCRIBED = "ensemble"
 """The model of Triton whose tensors the router's own models have."""
@@ -56,6 +64,7 @@ class InferenceService:
         unready: Why nothing can be served now, or None.
         triton: The first Triton target, asked for the ensemble's tensors; None where there is none.
         stall_s: How long a client may leave a stream unread.
+        refused: Called with the door and the reason of a refusal inside a stream.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class InferenceService:
         unready: Callable[[], str | None],
         triton: GRPCInferenceServiceStub | None,
         stall_s: float,
+        refused: Callable[[str, str], None] = unheard,
     ) -> None:
         self._corridor = corridor
         self._clock = clock
@@ -74,7 +84,8 @@ class InferenceService:
         self._unready = unready
         self._triton = triton
         self._stall_s = stall_s
-        self._tallies = Tallies(clock)
+        self._refused = refused
+        self._tallies = Tallies(clock, self._all_names)
 
     # ---- what there is --------------------------------------------------------------------
 
@@ -147,10 +158,10 @@ class InferenceService:
         self, message: kserve.ModelInferRequest, context: Call
     ) -> kserve.ModelInferResponse:
         """Return the whole answer in one response."""
-        with self._tallies.counting(message.model_name) as tally:
+        with self._tallies.counting(message.model_name):
             asked = asked_of(message, arrival_of(context, self._clock))
             answers = Answers(asked)
-            whole = await self._whole(asked, answers, tally)
+            whole = await self._whole(asked, answers)
             return answers.piece(whole, final=True)
 
     async def ModelStreamInfer(  # noqa: N802
@@ -182,39 +193,41 @@ class InferenceService:
     async def _answer(self, message: kserve.ModelInferRequest, context: Call, write: Write) -> None:
         """Write the responses to one request of a stream, or the error that ends it."""
         try:
-            with self._tallies.counting(message.model_name) as tally:
+            with self._tallies.counting(message.model_name):
                 asked = asked_of(message, arrival_of(context, self._clock))
-                async with aclosing(self._responses(asked, tally)) as responses:
+                async with aclosing(self._responses(asked)) as responses:
                     async for response in responses:
                         await write(kserve.ModelStreamInferResponse(infer_response=response))
-        except ForebayError as error:
-            await write(failure(error, message.id))
-        except aio.BaseError:
+        except ClientLeftError:
             raise
-        except Exception as error:
-            log.exception("kserve.broke")
+        except RecordedError as ended:
+            await write(failure(ended.error, message.id))
+        except ForebayError as error:
+            self._refused(DOOR, status_of(error).reason)
+            await write(failure(error, message.id))
+        except (Exception, asyncio.CancelledError) as error:
+            if was_cancelled():
+                raise
+            log.exception("kserve.broke", request_id=request_id())
             await write(failure(error, message.id))
 
-    async def _responses(
-        self, asked: Asked, tally: Tally
-    ) -> AsyncGenerator[kserve.ModelInferResponse, None]:
+    async def _responses(self, asked: Asked) -> AsyncGenerator[kserve.ModelInferResponse, None]:
         """Yield the responses to one request; each is only good until the next is asked for."""
         answers = Answers(asked)
         if not asked.in_pieces:
-            yield answers.piece(await self._whole(asked, answers, tally), final=True)
+            yield answers.piece(await self._whole(asked, answers), final=True)
             return
         async with aclosing(self._corridor.run(asked.request)) as events:
             async for event in events:
                 if isinstance(event, Token):
-                    tally.responded()
                     yield answers.piece(event)
                 elif isinstance(event, Decided):
-                    answers.decided(asked.request.id, event)
+                    answers.decided(event)
                 elif isinstance(event, Failed):
-                    raise event.error
+                    raise RecordedError(event.error)
         yield answers.end()
 
-    async def _whole(self, asked: Asked, answers: Answers, tally: Tally) -> Token:
+    async def _whole(self, asked: Asked, answers: Answers) -> Token:
         """Return the whole answer as one token, with the prompt before it where asked for."""
         texts, tokens = [asked.echo], 0
         logprobs: list[float] = []
@@ -225,18 +238,19 @@ class InferenceService:
                     tokens += event.tokens
                     logprobs += event.logprobs
                 elif isinstance(event, Decided):
-                    answers.decided(asked.request.id, event)
+                    answers.decided(event)
                 elif isinstance(event, Failed):
-                    raise event.error
-                elif isinstance(event, Done):
-                    tally.responded()
+                    raise RecordedError(event.error)
         return Token("".join(texts), tokens, tuple(logprobs))
 
     # ---- names ----------------------------------------------------------------------------
 
+    def _all_names(self) -> tuple[str, ...]:
+        return (*self._names(), *ALIASES)
+
     def _known(self, name: str, version: str) -> None:
         """Refuse a name that is no model, and a version that is none of it."""
-        names = (*self._names(), *ALIASES)
+        names = self._all_names()
         if name not in names:
             raise unknown_model(name, names)
         known_version(name, version)
@@ -247,6 +261,6 @@ class InferenceService:
             raise EngineUnavailable("no Triton serves this policy; nothing describes its tensors")
         try:
             return await getattr(self._triton, call)(request(name=DESCRIBED), timeout=_DESCRIBE_S)
-        except grpc.RpcError:
+        except (grpc.RpcError, aio.BaseError):  # the latter when its channel is closed
             told = "Triton, which describes the ensemble's tensors, does not answer"
             raise EngineUnavailable(told) from None

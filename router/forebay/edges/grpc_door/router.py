@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from forebay.edges.grpc_door import wire
 from forebay.edges.grpc_door.arrival import arrival_of
-from forebay.edges.grpc_door.rpc import Patience
-from forebay.errors import NotBuilt
+from forebay.edges.grpc_door.rpc import Patience, RecordedError
+from forebay.errors import ForebayError, NotBuilt
 from forebay.v1 import router_pb2 as pb
 from forebay.values import Decided, Done, Failed, Token, Verdict
 
@@ -44,7 +44,7 @@ class RouterService:
                         told = tell[type(event)](event)
                     await patience.during(context.write(told))
             if isinstance(event, Failed):
-                raise event.error
+                raise RecordedError(event.error)
 
     async def Complete(  # noqa: N802
         self, message: pb.GenerateRequest, context: Call
@@ -65,7 +65,7 @@ class RouterService:
                 elif isinstance(event, Done):
                     answer.done.CopyFrom(wire.done(event))
                 elif isinstance(event, Failed):
-                    raise event.error
+                    raise RecordedError(event.error)
         answer.text = "".join(texts)
         return answer
 
@@ -74,7 +74,10 @@ class RouterService:
     ) -> pb.ExplainResponse:
         """Return the decision; nothing is executed."""
         request = wire.request_of(message, arrival_of(context, self._clock), stream=True)
-        return wire.explanation(await self._corridor.explain(request))
+        try:
+            return wire.explanation(await self._corridor.explain(request))
+        except ForebayError as error:
+            raise RecordedError(error) from None
 
     async def GetTicket(  # noqa: N802
         self, _message: pb.GetTicketRequest, _context: Call

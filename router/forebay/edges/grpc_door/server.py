@@ -13,9 +13,9 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from tritonclient.grpc import service_pb2 as kserve
 
-from forebay.edges.grpc_door.kserve import InferenceService
+from forebay.edges.grpc_door.kserve import DOOR, InferenceService
 from forebay.edges.grpc_door.router import RouterService
-from forebay.edges.grpc_door.rpc import handlers
+from forebay.edges.grpc_door.rpc import Guard, unheard
 from forebay.errors import SettingsError
 from forebay.v1 import router_pb2
 
@@ -97,6 +97,8 @@ class GrpcDoor:
         unready: Why nothing can be served now, or None; health follows it.
         triton: The first Triton target's stub, asked for the ensemble's tensors.
         settings: Address and bounds.
+        refused: Called with the door (`grpc` or `kserve`) and the reason, one of
+            `errors.STATUS`, of each request that was refused before the corridor.
     """
 
     def __init__(
@@ -108,13 +110,21 @@ class GrpcDoor:
         unready: Callable[[], str | None],
         triton: GRPCInferenceServiceStub | None = None,
         settings: GrpcSettings | None = None,
+        refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self._settings = settings or GrpcSettings()
         stall_s = self._settings.stall_s
         self._unready = unready
+        self._refused = refused or unheard
         self._router = RouterService(corridor, clock, stall_s)
         self._kserve = InferenceService(
-            corridor, clock, names=names, unready=unready, triton=triton, stall_s=stall_s
+            corridor,
+            clock,
+            names=names,
+            unready=unready,
+            triton=triton,
+            stall_s=stall_s,
+            refused=self._refused,
         )
         self._health = health.aio.HealthServicer()
         self._draining = False
@@ -164,22 +174,24 @@ class GrpcDoor:
 
     def _register(self, server: aio.Server) -> tuple[str, ...]:
         """Add all services; return the names that health and reflection know."""
-        told: list[tuple[ServiceDescriptor, Any, Any]] = [
-            (_service(router_pb2.DESCRIPTOR, "Router"), self._router, None),
+        grpc_, kserve_ = Guard("grpc", self._refused), Guard(DOOR, self._refused)
+        told: list[tuple[Guard, ServiceDescriptor, Any, Any]] = [
+            (grpc_, _service(router_pb2.DESCRIPTOR, "Router"), self._router, None),
             (
+                kserve_,
                 _service(kserve.DESCRIPTOR, "GRPCInferenceService"),
                 self._kserve,
                 self._kserve.refused,
             ),
-            (_service(health_pb2.DESCRIPTOR, "Health"), self._health, None),
+            (grpc_, _service(health_pb2.DESCRIPTOR, "Health"), self._health, None),
         ]
         reflecting = _service(reflection_pb2.DESCRIPTOR, "ServerReflection")
-        names = (*(service.full_name for service, _, _ in told), reflecting.full_name)
+        names = (*(service.full_name for _, service, _, _ in told), reflecting.full_name)
         mirror = reflection.aio.ReflectionServicer(names)
-        for service, servicer, otherwise in (*told, (reflecting, mirror, None)):
-            methods = handlers(service, servicer, otherwise)
+        for guard, service, servicer, otherwise in (*told, (grpc_, reflecting, mirror, None)):
+            methods = guard.handlers(service, servicer, otherwise)
             server.add_registered_method_handlers(service.full_name, methods)
-        server.add_registered_method_handlers(_REFLECTION_V1, handlers(reflecting, mirror))
+        server.add_registered_method_handlers(_REFLECTION_V1, grpc_.handlers(reflecting, mirror))
         return names
 
     async def _tend_health(self, names: tuple[str, ...]) -> None:

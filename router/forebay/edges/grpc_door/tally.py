@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING
 from tritonclient.grpc import service_pb2 as kserve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from forebay.ports import Clock
-
-MOST_MODELS = 256
-"""Names counted apart; a client may send any name, so the table must not grow with them."""
 
 _NANOS = 1_000_000_000
 
@@ -27,29 +24,32 @@ class Tally:
     succeeded_ns: int = 0
     failed: int = 0
     failed_ns: int = 0
-    responses: int = 0
     last_ms: int = 0
-
-    def responded(self) -> None:
-        """Count one response."""
-        self.responses += 1
 
 
 class Tallies:
-    """One tally for each model; a request that hangs up counts as failed."""
+    """One tally for each model that there is; a request that hangs up counts as failed.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: Times requests.
+        names: The models that there are; a client may send any name, and others would fill the
+            table.
+    """
+
+    def __init__(self, clock: Clock, names: Callable[[], tuple[str, ...]]) -> None:
         self._clock = clock
+        self._names = names
         self._by_model: dict[str, Tally] = {}
 
     @contextmanager
-    def counting(self, model: str) -> Iterator[Tally]:
+    def counting(self, model: str) -> Iterator[None]:
         """Count one request from here to the end of the block."""
-        tally = self._by_model.get(model) or Tally()
+        known = model in self._by_model or model in self._names()
+        tally = self._by_model.setdefault(model, Tally()) if known else Tally()
         started_s = self._clock.now_s()
         ended_well = False
         try:
-            yield tally
+            yield
             ended_well = True
         finally:
             spent_ns = round((self._clock.now_s() - started_s) * _NANOS)
@@ -57,8 +57,6 @@ class Tallies:
             if ended_well:
                 tally.succeeded += 1
                 tally.succeeded_ns += spent_ns
-                if len(self._by_model) < MOST_MODELS:
-                    self._by_model.setdefault(model, tally)
             else:
                 tally.failed += 1
                 tally.failed_ns += spent_ns

@@ -11,7 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from forebay.errors import InvalidRequest
-from forebay.policy.context import fault
+from forebay.policy.context import MAX_BAD, fault, few
 
 if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2 as kserve
@@ -69,6 +69,12 @@ REFUSED: dict[str, str] = {
 LISTS = frozenset({"stop_words", "bad_words"})
 """Tensors that hold any number of elements; all others hold one."""
 
+_MAX_INPUTS = 64
+_MAX_RANK = 8
+_MAX_PARAMETERS = 16
+_MAX_ELEMENTS = MAX_BAD
+"""Of any one tensor: the longest list that means something, empty words included."""
+
 _TYPES = {**HONOURED, **UNUSED, **{name: kind for name, (kind, _) in NEUTRAL.items()}}
 _FORMATS = {"INT32": "<i", "FP32": "<f", "UINT64": "<Q", "BOOL": "<?"}
 _CONTENTS = {
@@ -88,6 +94,7 @@ def read(message: kserve.ModelInferRequest) -> dict[str, Any]:
     Raises:
         InvalidRequest: a tensor is not known, cannot be honoured, or is not what it should be.
     """
+    few("inputs", len(message.inputs), _MAX_INPUTS, "tensors")
     raws = message.raw_input_contents
     if raws and len(raws) != len(message.inputs):
         raise InvalidRequest(
@@ -97,6 +104,7 @@ def read(message: kserve.ModelInferRequest) -> dict[str, Any]:
     for position, tensor in enumerate(message.inputs):
         if tensor.name in values:
             raise fault(tensor.name, "is given twice")
+        few(tensor.name[:64] or "a tensor", len(tensor.shape), _MAX_RANK, "dimensions")
         if 0 in tensor.shape and (tensor.name in _TYPES or tensor.name in REFUSED):
             continue
         raw = raws[position] if raws else None
@@ -114,6 +122,7 @@ def _value(tensor: kserve.ModelInferRequest.InferInputTensor, raw: bytes | None)
         raise fault(name[:64], _unknown(name))
     if tensor.datatype != kind:
         raise fault(name, f"must be of type {kind}, and is {tensor.datatype[:16] or 'untyped'}")
+    few(name, len(tensor.parameters), _MAX_PARAMETERS, "parameters")
     if any(key.startswith("shared_memory") for key in tensor.parameters):
         raise fault(name, "must be sent in the request: the router has no shared memory")
     found = _elements(tensor, raw, kind)
@@ -139,18 +148,22 @@ def _elements(
     tensor: kserve.ModelInferRequest.InferInputTensor, raw: bytes | None, kind: str
 ) -> list[Any]:
     if raw is None:
-        return list(getattr(tensor.contents, _CONTENTS[kind]))
+        held = getattr(tensor.contents, _CONTENTS[kind])
+        few(tensor.name, len(held), _MAX_ELEMENTS, "elements")
+        return list(held)
     if kind == "BYTES":
         return _split(tensor.name, raw)
     size = struct.calcsize(_FORMATS[kind])
     if len(raw) % size:
         raise fault(tensor.name, f"holds {len(raw)} bytes, which is no whole number of {kind}")
+    few(tensor.name, len(raw) // size, _MAX_ELEMENTS, "elements")
     return [value for (value,) in struct.iter_unpack(_FORMATS[kind], raw)]
 
 
 def _split(name: str, raw: bytes) -> list[bytes]:
     """Return the elements of a BYTES buffer: each stands behind its length, 4 bytes, little end."""
-    elements, at = [], 0
+    elements: list[bytes] = []
+    at = 0
     while at < len(raw):
         start = at + 4
         if start > len(raw):
@@ -158,6 +171,8 @@ def _split(name: str, raw: bytes) -> list[bytes]:
         at = start + int.from_bytes(raw[at:start], "little")
         if at > len(raw):
             raise fault(name, "ends inside an element")
+        if len(elements) == _MAX_ELEMENTS:
+            raise fault(name, f"must hold at most {_MAX_ELEMENTS} elements, and holds more")
         elements.append(raw[start:at])
     return elements
 

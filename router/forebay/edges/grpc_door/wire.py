@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from forebay.errors import BROKEN_SENTENCE, ForebayError, sentence_of, status_of
 from forebay.policy.context import (
+    MAX_BAD,
     MAX_CONTEXT_BYTES,
+    MAX_MESSAGES,
+    MAX_SOURCES,
+    MAX_STOP,
+    MAX_TOOL_CALLS,
+    MAX_TOOLS,
     NOTHING,
     Context,
     bounded,
@@ -16,6 +22,8 @@ from forebay.policy.context import (
     context_of,
     earlier,
     fault,
+    few,
+    fit,
     parsed,
 )
 from forebay.v1 import router_pb2 as pb
@@ -55,17 +63,19 @@ def request_of(message: pb.GenerateRequest, arrival: Arrival, *, stream: bool) -
     """
     brought = _context(message.context) if message.HasField("context") else NOTHING
     deadline_ms = brought.deadline_ms
+    prompt, choice = _prompt(message), message.tool_choice or "auto"
+    fit(prompt, brought.tools, choice, "context.tools")
     return Request(
         id=arrival.id,
         model=message.model or "auto",
-        prompt=_prompt(message),
+        prompt=prompt,
         received_s=arrival.received_s,
         sampling=_sampling(message.sampling) if message.HasField("sampling") else Sampling(),
         guide=_guide(message.guide) if message.HasField("guide") else None,
         labels=brought.labels,
         sources=brought.sources,
         tools=brought.tools,
-        tool_choice=checked_choice(message.tool_choice or "auto", brought.tools),
+        tool_choice=checked_choice(choice, brought.tools),
         deadline_s=earlier(
             arrival.received_s,
             arrival.remaining_s,
@@ -82,12 +92,16 @@ def _prompt(message: pb.GenerateRequest) -> Chat | Text:
         raise fault("messages", "or text must be given, and not both")
     if message.text:
         return Text(message.text)
+    few("messages", len(message.messages), MAX_MESSAGES)
+    made = sum(len(turn.tool_calls) for turn in message.messages)
+    few("messages", made, MAX_TOOL_CALLS, "tool calls")
     return Chat(tuple([_message(i, turn) for i, turn in enumerate(message.messages)]))
 
 
 def _message(position: int, turn: pb.Message) -> Message:
     if turn.role not in ROLES:
         raise fault(f"messages[{position}].role", f"must be one of {', '.join(ROLES)}")
+    few(f"messages[{position}].tool_calls", len(turn.tool_calls), MAX_TOOLS)
     calls = tuple([ToolCall(c.id, c.name, c.arguments_json) for c in turn.tool_calls])
     return Message(turn.role, turn.content, calls, turn.tool_call_id or None)
 
@@ -106,6 +120,8 @@ _CALLED = {name: f"sampling.{name}" for name in (*_SAMPLING, "stop", "bad")}
 
 
 def _sampling(said: pb.Sampling) -> Sampling:
+    few("sampling.stop", len(said.stop), MAX_STOP)
+    few("sampling.bad", len(said.bad), MAX_BAD)
     values = Sampling(
         stop=tuple(said.stop),
         bad=tuple(said.bad),
@@ -127,6 +143,8 @@ def _guide(said: pb.Guide) -> Guide | None:
 
 
 def _context(said: pb.Context) -> Context:
+    few("context.tools", len(said.tools), MAX_TOOLS)
+    few("context.sources", len(said.sources), MAX_SOURCES)
     bounded("context", said.ByteSize(), MAX_CONTEXT_BYTES)
     tools = [
         {

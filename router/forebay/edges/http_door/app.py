@@ -21,8 +21,17 @@ from forebay.edges.http_door.answers import (
     error_body,
     error_json,
 )
+from forebay.edges.http_door.density import sparse
 from forebay.edges.http_door.reply import Reply, retry_after
-from forebay.errors import BROKEN, BROKEN_SENTENCE, ForebayError, TooLarge, status_of
+from forebay.errors import (
+    BROKEN,
+    BROKEN_SENTENCE,
+    STATUS,
+    ForebayError,
+    InvalidRequest,
+    TooLarge,
+    status_of,
+)
 from forebay.policy.context import fault, parsed, unknown_model
 
 if TYPE_CHECKING:
@@ -39,6 +48,11 @@ JSON = "application/json"
 DEADLINE_HEADER = "x-forebay-deadline-ms"
 """Until when the client waits, in milliseconds from the request's arrival."""
 
+DOOR = "http"
+INVALID = STATUS[InvalidRequest].reason
+NOT_FOUND = "not_found"
+"""The reason counted where a path or its method is not there."""
+
 _CLIENT_LEFT = 499
 
 
@@ -47,7 +61,8 @@ class Served:
     """What stands behind the routes.
 
     `names` are the models that a client may name, `unready` says why nothing can be served or
-    None, `metrics` returns a page and its content type.
+    None, `metrics` returns a page and its content type, `refused` is called with the door and the
+    reason of each request that is refused before the corridor.
     """
 
     corridor: Corridor
@@ -56,6 +71,7 @@ class Served:
     unready: Callable[[], str | None]
     metrics: Callable[[], tuple[bytes, str]]
     max_body_bytes: int
+    refused: Callable[[str, str], None]
 
 
 def application(served: Served) -> Starlette:
@@ -72,8 +88,8 @@ def application(served: Served) -> Starlette:
             Route("/readyz", endpoints.ready, methods=["GET"]),
         ],
         exception_handlers={
-            ForebayError: _told,
-            HTTPException: _told_by_path,
+            ForebayError: endpoints.told,
+            HTTPException: endpoints.told_by_path,
             ClientDisconnect: _gone,
             Exception: _broken,
         },
@@ -130,6 +146,32 @@ class Endpoints:
             return Response(b"ready\n", media_type="text/plain")
         return Response(f"{why}\n", status_code=503, media_type="text/plain")
 
+    async def told(self, _request: Request, error: Exception) -> Response:
+        """Tell what an endpoint refused; what the corridor refuses is told by `Reply`."""
+        status = status_of(error)
+        self._served.refused(DOOR, status.reason)
+        headers = {name.decode(): value.decode() for name, value in retry_after(error)}
+        return Response(error_body(error), status.http, headers, JSON)
+
+    async def told_by_path(self, request: Request, error: Exception) -> Response:
+        """Tell what is not there."""
+        assert isinstance(error, HTTPException)
+        path = request.url.path[:256]
+        told = {
+            404: (
+                "unknown_path",
+                (
+                    f"there is nothing at {path}; this door serves /v1/chat/completions, "
+                    "/v1/completions, /v1/models, /metrics, /healthz and /readyz"
+                ),
+            ),
+            405: ("method_not_allowed", f"{path} does not take {request.method}"),
+        }
+        self._served.refused(DOOR, NOT_FOUND if error.status_code in told else INVALID)
+        code, sentence = told.get(error.status_code, ("http", str(error.detail)))
+        body = orjson.dumps(error_json(error.status_code, code, sentence))
+        return Response(body, error.status_code, error.headers, JSON)
+
     def _model(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._since_s, "owned_by": "forebay"}
 
@@ -143,7 +185,7 @@ class Endpoints:
         deadline_ms = wire.deadline_header(request.headers.get(DEADLINE_HEADER))
         if not raw:
             raise fault("the body", "must be a JSON object, and is empty")
-        said = parsed(raw, "the body")
+        said = parsed(sparse(raw), "the body")
         return wire.Arrival(uuid.uuid4().hex, received_s, deadline_ms, len(raw)), said
 
     async def _body(self, request: Request) -> bytes:
@@ -169,29 +211,6 @@ def _wants_usage(body: bodies.Body) -> bool:
     if body.stream_options.include_usage and not body.stream:
         raise fault("stream_options", "is only for streams; set stream to true")
     return body.stream_options.include_usage
-
-
-async def _told(_request: Request, error: Exception) -> Response:
-    headers = {name.decode(): value.decode() for name, value in retry_after(error)}
-    return Response(error_body(error), status_of(error).http, headers, JSON)
-
-
-async def _told_by_path(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path[:256]
-    told = {
-        404: (
-            "unknown_path",
-            (
-                f"there is nothing at {path}; this door serves /v1/chat/completions, "
-                "/v1/completions, /v1/models, /metrics, /healthz and /readyz"
-            ),
-        ),
-        405: ("method_not_allowed", f"{path} does not take {request.method}"),
-    }
-    code, sentence = told.get(error.status_code, ("http", str(error.detail)))
-    body = orjson.dumps(error_json(error.status_code, code, sentence))
-    return Response(body, error.status_code, error.headers, JSON)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, FailFast, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from forebay.policy.context import MAX_TOOLS, SENTENCE, Strict, ToolName, fault, first_fault
+from forebay.policy.context import (
+    MAX_MESSAGES,
+    MAX_STOP,
+    MAX_TOOLS,
+    SENTENCE,
+    Strict,
+    ToolName,
+    fault,
+    first_fault,
+)
+
+MAX_PARTS = 1024
+"""Parts of one message's content."""
 
 HARMLESS = frozenset(
     {
@@ -59,6 +71,8 @@ def _content(value: object) -> object:
     """Read a list of text parts as their text."""
     if not isinstance(value, list):
         return value
+    if len(value) > MAX_PARTS:
+        raise _said(f"must hold at most {MAX_PARTS} parts")
     texts: list[str] = []
     for part in value:
         if not isinstance(part, dict) or part.get("type") != "text":
@@ -113,7 +127,7 @@ class _ToolCall(Strict):
 class _Message(Strict):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str, BeforeValidator(_content)] = ""
-    tool_calls: list[_ToolCall] = Field(default=[], max_length=MAX_TOOLS)
+    tool_calls: Annotated[list[_ToolCall], FailFast()] = Field(default=[], max_length=MAX_TOOLS)
     tool_call_id: str | None = None
 
     @model_validator(mode="before")
@@ -162,7 +176,9 @@ class Body(Strict):
     stream_options: _StreamOptions = _StreamOptions()
     temperature: float | None = None
     top_p: float | None = None
-    stop: Annotated[list[str], BeforeValidator(_listed)] = Field(default=[])
+    stop: Annotated[list[str], FailFast(), BeforeValidator(_listed)] = Field(
+        default=[], max_length=MAX_STOP
+    )
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -177,10 +193,10 @@ class Body(Strict):
 class ChatBody(Body):
     """`POST /v1/chat/completions`."""
 
-    messages: list[_Message] = Field(min_length=1, max_length=4096)
+    messages: Annotated[list[_Message], FailFast()] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = None
     logprobs: bool = False
-    tools: list[_Tool] = Field(default=[], max_length=MAX_TOOLS)
+    tools: Annotated[list[_Tool], FailFast()] = Field(default=[], max_length=MAX_TOOLS)
     tool_choice: Annotated[str, BeforeValidator(_choice)] = "auto"
 
 
@@ -208,6 +224,8 @@ def read(kind: type[B], said: object) -> B:
             continue
         neutral, told = REFUSED.get(key, ((), ""))
         if not told:
+            if key not in kind.model_fields:  # the first is enough; each would cost a sentence
+                raise fault(key[:64], "is not known")
             kept[key] = value
         elif value not in neutral:
             raise fault(key, told)

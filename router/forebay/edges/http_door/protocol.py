@@ -12,20 +12,28 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from forebay.edges.http_door.answers import error_json
+from forebay.edges.http_door.app import DOOR, INVALID
+from forebay.errors import STATUS, Overloaded, TooLarge
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from forebay.edges.http_door.server import HttpSettings
 
 
-def bounded(settings: HttpSettings) -> type[asyncio.Protocol]:
-    """Return the protocol class that keeps these settings' bounds."""
-    return type("BoundedProtocol", (_BoundedProtocol,), {"bounds": settings})
+_OVERLOADED, _TOO_LARGE = STATUS[Overloaded].reason, STATUS[TooLarge].reason
+
+
+def bounded(settings: HttpSettings, refused: Callable[[str, str], None]) -> type[asyncio.Protocol]:
+    """Return the protocol class that keeps these settings' bounds and tells whom it refuses."""
+    kept = {"bounds": settings, "refused": staticmethod(refused)}
+    return type("BoundedProtocol", (_BoundedProtocol,), kept)
 
 
 class _BoundedProtocol(HttpToolsProtocol):
     bounds: HttpSettings
+    refused: Callable[[str, str], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,11 +41,13 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_head = True
+        self._begun = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait(self.bounds.header_s)
         if len(self.connections) > self.bounds.max_connections:
+            self.refused(DOOR, _OVERLOADED)
             self._refuse(503, "too_many_connections", "the router has all the connections it takes")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -50,6 +60,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             most = self.bounds.max_header_bytes
             if self._head_bytes > most and not self._reads_body(data):
+                self.refused(DOOR, _TOO_LARGE)
                 self._refuse(431, "headers_too_large", f"the headers are larger than {most} bytes")
                 return
         super().data_received(data)
@@ -61,7 +72,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._begun = True
         self._wait(self.bounds.header_s)
 
     def on_headers_complete(self) -> None:
@@ -71,6 +82,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._begun = False
         self._wait(None)
         super().on_message_complete()
 
@@ -93,7 +105,13 @@ class _BoundedProtocol(HttpToolsProtocol):
         if seconds is not None:
             self._waiting = self.loop.call_later(seconds, self._too_slow)
 
+    def send_400_response(self, msg: str) -> None:
+        self.refused(DOOR, INVALID)
+        super().send_400_response(msg)
+
     def _too_slow(self) -> None:
+        if self._begun:
+            self.refused(DOOR, INVALID)
         if self._in_head and (self.cycle is None or self.cycle.response_complete):
             self._refuse(408, "request_timeout", "the request did not arrive in time")
         else:

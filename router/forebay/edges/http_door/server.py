@@ -57,6 +57,8 @@ class HttpDoor:
         unready: Why nothing can be served now, or None.
         metrics: Returns the metrics page and its content type.
         settings: Address and bounds.
+        refused: Called with `http` and the reason, one of `errors.STATUS` or `not_found`, of
+            each request that was refused before the corridor.
     """
 
     def __init__(
@@ -68,16 +70,18 @@ class HttpDoor:
         unready: Callable[[], str | None],
         metrics: Callable[[], tuple[bytes, str]],
         settings: HttpSettings | None = None,
+        refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self._settings = settings or HttpSettings()
         self._unready = unready
         self._draining = False
+        told = refused or _unheard
         most = self._settings.max_body_bytes
-        served = Served(corridor, clock, names, self._why_not_ready, metrics, most)
+        served = Served(corridor, clock, names, self._why_not_ready, metrics, most, told)
         self._server = _Server(
             uvicorn.Config(
                 application(served),
-                http=bounded(self._settings),
+                http=bounded(self._settings, told),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -139,6 +143,10 @@ class HttpDoor:
             ) from None
         listener.setblocking(False)  # noqa: FBT003 - the socket's own signature
         return listener
+
+
+def _unheard(_door: str, _reason: str) -> None:
+    """Count nothing: what the door does with its refusals where nobody asks for them."""
 
 
 class _Server(uvicorn.Server):

@@ -8,6 +8,7 @@ from forebay.edges.http_door.bodies import Body, ChatBody, CompletionBody
 from forebay.policy.context import (
     MAX_CONTEXT_BYTES,
     MAX_DEADLINE_MS,
+    MAX_TOOL_CALLS,
     NOTHING,
     Context,
     bounded,
@@ -17,6 +18,8 @@ from forebay.policy.context import (
     context_of,
     earlier,
     fault,
+    few,
+    fit,
     unique,
     written,
 )
@@ -39,10 +42,12 @@ def deadline_header(value: str | None) -> int | None:
     """Return the milliseconds of an `x-forebay-deadline-ms` header, None where there is none."""
     if value is None:
         return None
-    if not (value.isascii() and value.isdecimal() and 0 < int(value[:9]) <= MAX_DEADLINE_MS):
+    digits = value.lstrip("0")
+    whole = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(MAX_DEADLINE_MS))
+    if not (whole and int(digits) <= MAX_DEADLINE_MS):
         wanted = f"must be a whole number of milliseconds from 1 to {MAX_DEADLINE_MS}"
         raise fault("x-forebay-deadline-ms", wanted)
-    return int(value)
+    return int(digits)
 
 
 def request_of(body: ChatBody | CompletionBody, arrival: Arrival) -> Request:
@@ -51,7 +56,8 @@ def request_of(body: ChatBody | CompletionBody, arrival: Arrival) -> Request:
     Raises:
         InvalidRequest: a value is out of its bounds; the sentence names the key.
     """
-    brought = _context(body, arrival)
+    brought, prompt = _context(body, arrival), _prompt(body)
+    fit(prompt, brought.tools, "auto", "forebay.tools")
     tools, choice = brought.tools, "auto"
     if isinstance(body, ChatBody):
         tools += tuple(
@@ -68,7 +74,7 @@ def request_of(body: ChatBody | CompletionBody, arrival: Arrival) -> Request:
     return Request(
         id=arrival.id,
         model=body.model,
-        prompt=_prompt(body),
+        prompt=prompt,
         received_s=arrival.received_s,
         sampling=_sampling(body),
         guide=_guide(body),
@@ -94,6 +100,8 @@ def _context(body: Body, arrival: Arrival) -> Context:
 def _prompt(body: ChatBody | CompletionBody) -> Chat | Text:
     if isinstance(body, CompletionBody):
         return Text(body.prompt)
+    made = sum(len(turn.tool_calls) for turn in body.messages)
+    few("messages", made, MAX_TOOL_CALLS, "tool calls")
     turns = []
     for turn in body.messages:
         calls = tuple(
