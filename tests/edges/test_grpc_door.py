@@ -113,7 +113,6 @@ async def test_what_a_message_says_reaches_the_corridor():
         guide=pb.Guide(json_schema='{"type":"object"}'),
         context=pb.Context(
             labels=pb.Labels(task="chat", sensitivity="high"),
-            sources=[pb.Source(id="a", text="b")],
             tools=[pb.Tool(name="look", parameters_json_schema='{"type":"object"}')],
             deadline_ms=5000,
         ),
@@ -132,6 +131,16 @@ async def test_what_a_message_says_reaches_the_corridor():
     assert request.tools[0].parameters == {"type": "object"}
     assert request.tool_choice == "look"
     assert request.deadline_s == pytest.approx(request.received_s + 5)
+
+
+async def test_sources_are_refused_as_long_as_nothing_reads_them():
+    message = ask(context=pb.Context(sources=[pb.Source(id="a", text="b")]))
+    async with grpc_door() as back, dial(back) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub(channel).Complete(message)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "sources" in caught.value.details()
+    assert back.engine.calls == []
 
 
 @pytest.mark.parametrize(

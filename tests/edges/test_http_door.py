@@ -252,7 +252,6 @@ async def test_what_a_body_says_reaches_the_corridor():
         "metadata": {"a": "b"},
         "forebay": {
             "labels": {"task": "chat", "sensitivity": "medium"},
-            "sources": [{"id": "s", "text": "t"}],
             "tools": [{"name": "look", "parameters": {"type": "object"}}],
             "deadline_ms": 9000,
             "explain": True,
@@ -273,11 +272,19 @@ async def test_what_a_body_says_reaches_the_corridor():
     assert (sampling.seed, sampling.stop, sampling.top_k) == (3, ("END",), 5)
     assert request.guide.kind == "json"
     assert request.labels.task == "chat"
-    assert request.sources[0].text == "t"
     assert request.deadline_s == pytest.approx(request.received_s + 4)
     told = answer.json()["forebay"]
     assert (told["labels"]["task"], told["release"]) == ("chat", "final")
     assert told["timing"]["e2e_ms"] > 0
+
+
+async def test_sources_are_refused_as_long_as_nothing_reads_them():
+    body = {**HI, "forebay": {"sources": [{"id": "s", "text": "t"}]}}
+    async with http_door() as back, web(back) as client:
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 501
+    assert "sources" in answer.json()["error"]["message"]
+    assert back.engine.calls == []
 
 
 # ---- refusals ---------------------------------------------------------------------------
