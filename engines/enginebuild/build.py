@@ -1,13 +1,16 @@
 """The one public function: a build id in, an installed engine out, nothing done twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from enginebuild import install, manifest, render
-from enginebuild.builders import openvino
+from enginebuild.builders import gpu, openvino
 from enginebuild.errors import BuildError
+from enginebuild.job import Job, gather
 from enginebuild.manifest import Built
 from enginebuild.spec import SPECS, BuildSpec, load
+from enginebuild.steps import Bench
+from enginebuild.toolbox import Toolbox
 
 PACKAGE = Path(__file__).resolve().parent
 MODELS = PACKAGE.parents[1] / "model_repository"
@@ -22,76 +25,72 @@ def build(
     weights: Path | None = None,
     specs: Path = SPECS,
     sources: Path = MODELS,
+    scratch: Path | None = None,
+    toolbox: Toolbox | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Built:
     """Return the engine of that build, installed in `repository`; made only if it has changed.
 
-    Everything is staged in a scratch folder and appears by one rename, so a build that fails
-    or is killed never touches what serves. Builds of one repository wait for each other.
+    Everything is made in a scratch folder and appears by one rename, so a build that fails or
+    is killed never touches what serves; called again, it goes on where it was. Builds of one
+    repository wait for each other.
 
     Args:
         build_id: The name of a file in `specs`/builds.
         repository: The Triton model repository to install into.
-        weights: The weights file, or a folder that holds it; by default the installed package.
+        weights: The weights: a file or folder; by default the installed package, or a download.
         specs: Where models, SKUs and builds are read.
         sources: Where the checked-in Python models are; copied if `repository` is another.
+        scratch: Where steps work; by default `.forebay/builds` beside the repository.
+        toolbox: TensorRT-LLM's programs and the machine's GPU; by default those installed.
         progress: Told, in a few words, each step that takes time.
 
     Raises:
-        BuildError: if a spec is wrong or the weights are not the model's.
+        BuildError: if a spec is wrong, a rule refuses it, or a step fails.
     """
     spec = load(build_id, specs)
+    if isinstance(spec, BuildSpec):
+        job = openvino.job(spec, weights, sources)
+    else:
+        _require_own(repository, build_id)
+        job = gpu.job(spec, weights, toolbox or Toolbox(), specs, sources)
+    root = scratch or repository.parent / ".forebay" / "builds"
     home = repository / CORE / VERSION
     home.mkdir(parents=True, exist_ok=True)
-    engine = home / render.ENGINE_DIRECTORY
-    with install.alone(home):
-        key = _key(spec)
-        digest = _unchanged(engine, key)
-        fresh = digest is None
-        if digest is None:
-            digest = _make(spec, engine, weights, key, progress)
-        changed = _install_models(sources, repository)
-        for model, text in render.configs(spec, digest).items():
-            (repository / model / VERSION).mkdir(parents=True, exist_ok=True)
-            changed |= install.put_text(repository / model / "config.pbtxt", text)
-    return Built(build_id=build_id, engine=engine, digest=digest, fresh=fresh or changed)
+    bench = Bench(root / build_id, progress)
+    with bench.alone(), install.alone(home):
+        return _installed(job, bench, repository)
 
 
-def _make(
-    spec: BuildSpec,
-    engine: Path,
-    weights: Path | None,
-    key: str,
-    progress: Callable[[str], None],
-) -> str:
-    with install.scratch(engine) as folder:
-        openvino.stage(spec, folder, weights, progress)
-        about = {
-            "build": spec.build_id,
-            "builder": spec.build.builder,
-            "inputs": key,
-            "model": spec.build.model,
-            "sku": spec.build.sku,
-            "profile": spec.build.profile,
-            "weights_sha256": spec.model.source.sha256,
-            "limits": spec.build.limits.model_dump(),
-            "kv_cache": spec.build.kv_cache.model_dump(),
-            "tools": openvino.tools(),
-        }
-        digest = manifest.write(folder, about)
-        progress(f"installing {engine.parent.parent.name} ({digest[:12]})")
-        install.swap_in(folder, engine)
-    return digest
+def _require_own(repository: Path, build_id: str) -> None:
+    if repository.resolve() == MODELS.resolve():
+        raise BuildError(
+            f"{build_id} is a build for a GPU, and the repository of this checkout serves "
+            "the embedded engine; name another with --repository"
+        )
 
 
-def _key(spec: BuildSpec) -> str:
-    """Return what the engine depends on, as one hash: the spec, the tools, this code."""
-    code = "".join(
-        path.read_text(encoding="utf-8")
-        for path in sorted((PACKAGE / "tokenizer.py", PACKAGE / "builders" / "openvino.py"))
-    )
-    tools = manifest.canonical(openvino.tools())
-    return manifest.text_sha256(manifest.canonical(spec.model_dump()), tools, code)
+def _installed(job: Job, bench: Bench, repository: Path) -> Built:
+    engine = repository / CORE / VERSION / render.ENGINE_DIRECTORY
+    for step in job.first:
+        bench.do(step)
+    digest = _unchanged(engine, bench.foreseen(job.then))
+    fresh = digest is None
+    if digest is None:
+        for step in job.then:
+            package = bench.do(step)
+        digest = str(manifest.read(package)["digest"])
+        with install.scratch(engine) as folder:
+            gather(package, folder)
+            bench.tell(f"installing {CORE} ({digest[:12]})")
+            install.swap_in(folder, engine)
+        bench.clear()
+    configs = job.configs(digest)
+    changed = _install_models(job.python, repository)
+    for model, text in configs.items():
+        (repository / model / VERSION).mkdir(parents=True, exist_ok=True)
+        changed |= install.put_text(repository / model / "config.pbtxt", text)
+    return Built(build_id=job.build_id, engine=engine, digest=digest, fresh=fresh or changed)
 
 
 def _unchanged(engine: Path, key: str) -> str | None:
@@ -112,12 +111,14 @@ def _unchanged(engine: Path, key: str) -> str | None:
     return str(found["digest"])
 
 
-def _install_models(sources: Path, repository: Path) -> bool:
-    """Copy the Python models into another repository; return whether one changed."""
-    if sources.resolve() == repository.resolve():
-        return False
+def _install_models(python: Mapping[str, Path], repository: Path) -> bool:
+    """Copy the models' Python into another repository; return whether a file changed."""
     changed = False
-    for path in sorted(sources.glob(f"*/{VERSION}/*.py")):
-        target = repository / path.relative_to(sources)
-        changed |= install.put_text(target, path.read_text(encoding="utf-8"))
+    for model, source in python.items():
+        home = repository / model
+        if source.resolve() == home.resolve():
+            continue
+        for path in sorted((source / VERSION).glob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            changed |= install.put_text(home / VERSION / path.name, text)
     return changed

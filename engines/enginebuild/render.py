@@ -4,14 +4,10 @@ Nothing is substituted into text: a value either fits the message or the build f
 four agree with each other because they are made from one `BuildSpec`.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
-
-from enginebuild import contract
-from enginebuild.contract import Kind, Tensor
+from enginebuild import contract, pbtxt
+from enginebuild.contract import Tensor
 from enginebuild.spec import BuildSpec
 
 CANCELLATION_CHECK_PERIOD_MS = 100
@@ -26,17 +22,23 @@ def configs(spec: BuildSpec, digest: str) -> dict[str, str]:
         spec: The build.
         digest: The engine manifest's digest, which a client can read back over ModelConfig.
     """
-    made = (preprocessing(spec), core(spec, digest), postprocessing(spec), ensemble(spec))
-    return {message.name: _printed(message) for message in made}
+    batch = spec.build.limits.max_batch_size
+    made = (
+        preprocessing(batch),
+        core(spec, digest),
+        postprocessing(batch),
+        ensemble(batch, continued=True),
+    )
+    return {message.name: pbtxt.printed(message) for message in made}
 
 
 def core(spec: BuildSpec, digest: str) -> Any:
     """Return the config of `tensorrt_llm`: decoupled, in-flight batched, paged."""
-    outputs = (*contract.CORE_OUTPUTS, contract.OURS_PREVIOUS, contract.OURS_FINISHED)
-    config = _model("tensorrt_llm", spec, contract.CORE_INPUTS, outputs)
-    config.model_transaction_policy.decoupled = True
     limits = spec.build.limits
-    _set_parameters(
+    outputs = (*contract.CORE_OUTPUTS, contract.OURS_PREVIOUS, contract.OURS_FINISHED)
+    config = pbtxt.model("tensorrt_llm", limits.max_batch_size, contract.CORE_INPUTS, outputs)
+    config.model_transaction_policy.decoupled = True
+    pbtxt.set_parameters(
         config,
         {
             "max_beam_width": "1",
@@ -67,35 +69,45 @@ def core(spec: BuildSpec, digest: str) -> Any:
     return config
 
 
-def preprocessing(spec: BuildSpec) -> Any:
+def preprocessing(max_batch_size: int) -> Any:
     """Return the config of `preprocessing`: text to token ids, without special tokens added."""
-    config = _model(
-        "preprocessing", spec, contract.PREPROCESSING_INPUTS, contract.PREPROCESSING_OUTPUTS
+    config = pbtxt.model(
+        "preprocessing",
+        max_batch_size,
+        contract.PREPROCESSING_INPUTS,
+        contract.PREPROCESSING_OUTPUTS,
     )
-    _set_parameters(config, {"tokenizer_dir": TOKENIZER_DIRECTORY, "add_special_tokens": "false"})
+    pbtxt.set_parameters(
+        config, {"tokenizer_dir": TOKENIZER_DIRECTORY, "add_special_tokens": "false"}
+    )
     return config
 
 
-def postprocessing(spec: BuildSpec) -> Any:
+def postprocessing(max_batch_size: int) -> Any:
     """Return the config of `postprocessing`: token ids to text, right across responses."""
-    config = _model(
-        "postprocessing", spec, contract.POSTPROCESSING_INPUTS, contract.POSTPROCESSING_OUTPUTS
+    config = pbtxt.model(
+        "postprocessing",
+        max_batch_size,
+        contract.POSTPROCESSING_INPUTS,
+        contract.POSTPROCESSING_OUTPUTS,
     )
-    _set_parameters(config, {"tokenizer_dir": TOKENIZER_DIRECTORY, "skip_special_tokens": "true"})
+    pbtxt.set_parameters(
+        config, {"tokenizer_dir": TOKENIZER_DIRECTORY, "skip_special_tokens": "true"}
+    )
     return config
 
 
-def ensemble(spec: BuildSpec) -> Any:
-    """Return the config of `ensemble`: text in, text out, with upstream's renames."""
-    config = pb.ModelConfig(
-        name="ensemble",
-        platform="ensemble",
-        max_batch_size=spec.build.limits.max_batch_size,
-        input=map(_input, contract.ENSEMBLE_INPUTS),
-        output=map(_output, contract.ENSEMBLE_OUTPUTS),
+def ensemble(max_batch_size: int, *, continued: bool) -> Any:
+    """Return the config of `ensemble`: text in, text out, with upstream's renames.
+
+    `continued` says that the core tells where its responses join, as ours does and TensorRT-LLM's
+    does not; without it postprocessing takes each response as a whole answer.
+    """
+    config = pbtxt.pipeline(
+        "ensemble", max_batch_size, contract.ENSEMBLE_INPUTS, contract.ENSEMBLE_OUTPUTS
     )
     outside = {tensor.name for tensor in contract.ENSEMBLE_INPUTS}
-    _add_step(
+    pbtxt.add_step(
         config,
         "preprocessing",
         contract.PREPROCESSING_RENAMES,
@@ -103,76 +115,19 @@ def ensemble(spec: BuildSpec) -> Any:
     )
     handed = {core_input: between for between, core_input in contract.BETWEEN.values()}
     passed = {
-        tensor.name: contract.CORE_RENAMES.get(tensor.name, tensor.name)
+        tensor.name: _outer(tensor)
         for tensor in contract.CORE_INPUTS
-        if tensor.name not in handed
-        and contract.CORE_RENAMES.get(tensor.name, tensor.name) in outside
+        if tensor.name not in handed and _outer(tensor) in outside
     }
     results = {t.name: t.name for t in contract.ENSEMBLE_OUTPUTS if t.name != "text_output"}
     ids = {"output_ids": "_TOKENS_BATCH", "sequence_length": "_SEQUENCE_LENGTH"}
-    ours = {"previous_ids": "_PREVIOUS_IDS", "finished": "_FINISHED"}
-    _add_step(config, "tensorrt_llm", handed | passed, ids | ours | results)
-    _add_step(
-        config,
-        "postprocessing",
-        {
-            "TOKENS_BATCH": "_TOKENS_BATCH",
-            "SEQUENCE_LENGTH": "_SEQUENCE_LENGTH",
-            "PREVIOUS_IDS": "_PREVIOUS_IDS",
-            "FINISHED": "_FINISHED",
-        },
-        {"OUTPUT": "text_output"},
-    )
+    ours = {"previous_ids": "_PREVIOUS_IDS", "finished": "_FINISHED"} if continued else {}
+    pbtxt.add_step(config, "tensorrt_llm", handed | passed, ids | ours | results)
+    read = {"TOKENS_BATCH": "_TOKENS_BATCH", "SEQUENCE_LENGTH": "_SEQUENCE_LENGTH"}
+    joined = {"PREVIOUS_IDS": "_PREVIOUS_IDS", "FINISHED": "_FINISHED"} if continued else {}
+    pbtxt.add_step(config, "postprocessing", read | joined, {"OUTPUT": "text_output"})
     return config
 
 
-def _model(name: str, spec: BuildSpec, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> Any:
-    return pb.ModelConfig(
-        name=name,
-        backend="python",
-        max_batch_size=spec.build.limits.max_batch_size,
-        dynamic_batching=pb.ModelDynamicBatching(),
-        input=map(_input, inputs),
-        output=map(_output, outputs),
-        instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.Kind.KIND_CPU)],
-    )
-
-
-def _input(tensor: Tensor) -> Any:
-    made = pb.ModelInput(
-        name=tensor.name,
-        data_type=_data_type(tensor),
-        dims=tensor.dims,
-        optional=tensor.optional,
-        allow_ragged_batch=tensor.kind is Kind.RAGGED,
-    )
-    if tensor.kind is Kind.SCALAR:
-        made.reshape.SetInParent()
-    return made
-
-
-def _output(tensor: Tensor) -> Any:
-    return pb.ModelOutput(name=tensor.name, data_type=_data_type(tensor), dims=tensor.dims)
-
-
-def _data_type(tensor: Tensor) -> Any:
-    return pb.DataType.Value(f"TYPE_{tensor.data_type}")
-
-
-def _set_parameters(config: Any, values: Mapping[str, str]) -> None:
-    for key, value in values.items():
-        config.parameters[key].string_value = value
-
-
-def _add_step(
-    config: Any, model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]
-) -> None:
-    step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
-    step.input_map.update(inputs)
-    step.output_map.update(outputs)
-
-
-def _printed(config: Any) -> str:
-    text: str = text_format.MessageToString(config)
-    text_format.Parse(text, pb.ModelConfig())
-    return text
+def _outer(tensor: Tensor) -> str:
+    return contract.CORE_RENAMES.get(tensor.name, tensor.name)

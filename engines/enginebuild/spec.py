@@ -4,12 +4,15 @@ A key nobody knows, a name that does not exist and a value out of range are erro
 line they stand on: `FILE:LINE:COL: message; did you mean NAME?`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Self
 
 from pydantic import model_validator
 
 from enginebuild.errors import SpecError
+from enginebuild.gpu_spec import GpuBuild, GpuSpec
 from enginebuild.model_spec import (
     Architecture,
     GgufModel,
@@ -19,16 +22,19 @@ from enginebuild.model_spec import (
     SpecialTokens,
 )
 from enginebuild.sku_spec import Gpu, Sku
-from enginebuild.strict import Positive, Sha256, Strict, read_named
+from enginebuild.strict import Positive, Sha256, Strict, read_choice, read_named
 
 __all__ = [
     "SPECS",
     "Architecture",
     "Build",
     "BuildSpec",
+    "EngineSpec",
     "GgufModel",
     "GgufSource",
     "Gpu",
+    "GpuBuild",
+    "GpuSpec",
     "HuggingFaceSource",
     "KvCache",
     "Limits",
@@ -106,15 +112,27 @@ class BuildSpec(Strict):
     sku: Sku
 
 
-def load(build_id: str, specs: Path = SPECS) -> BuildSpec:
-    """Return the build of that id with its model and SKU.
+EngineSpec = BuildSpec | GpuSpec
+SHAPES: Mapping[str, type[Build] | type[GpuBuild]] = MappingProxyType(
+    {"openvino": Build, "trtllm": GpuBuild, "llmapi": GpuBuild}
+)
+
+
+def load(build_id: str, specs: Path = SPECS) -> EngineSpec:
+    """Return the build of that id with its model and SKU; its `builder` says which kind it is.
 
     Raises:
         SpecError: naming file, line and column, with the nearest known name.
     """
-    build = read_named(specs / "builds", build_id, Build)
+    build = read_choice(specs / "builds", build_id, "builder", SHAPES)
     named = load_model(build.model, specs)
     sku = load_sku(build.sku, specs)
+    if isinstance(build, GpuBuild):
+        return GpuSpec(build_id=build_id, build=build, model=named, sku=sku)
+    return _embedded(build_id, build, named, sku, specs)
+
+
+def _embedded(build_id: str, build: Build, named: Model, sku: Sku, specs: Path) -> BuildSpec:
     if not isinstance(named.source, GgufSource):
         raise SpecError(
             f"{specs / 'builds' / build_id}.yaml: builder {build.builder} takes a gguf package, "

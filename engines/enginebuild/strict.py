@@ -4,6 +4,7 @@
 """
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,27 +39,49 @@ def read_named(folder: Path, name: str, shape: type[T]) -> T:
     return read_file(folder / f"{name}.yaml", shape)
 
 
+def read_choice(folder: Path, name: str, key: str, shapes: Mapping[str, type[T]]) -> T:
+    """Return the spec of that name, in the shape that the value of its `key` names.
+
+    Raises:
+        SpecError: as `read_named`, and where `key` names no shape.
+    """
+    names = sorted(p.stem for p in folder.glob("*.yaml"))
+    if name not in names:
+        raise SpecError(f"no {folder.name[:-1]} named {name!r}{nearest(name, names)}")
+    path = folder / f"{name}.yaml"
+    tree = _composed(path)
+    pairs = tree.value if isinstance(tree, yaml.MappingNode) else []
+    said = next((str(value.value) for named, value in pairs if named.value == key), "")
+    if said not in shapes:
+        line, column = _position(tree, (key,))
+        near = nearest(said, list(shapes)) or f"; known: {', '.join(shapes)}"
+        raise SpecError(f"{path}:{line}:{column}: no {key} {said!r}{near}")
+    return read_file(path, shapes[said])
+
+
 def read_file(path: Path, shape: type[T]) -> T:
     """Return the value that file holds.
 
     Raises:
         SpecError: naming file, line and column, with the nearest known key.
     """
-    text = path.read_text(encoding="utf-8")
+    tree = _composed(path)
     try:
-        content = yaml.safe_load(text)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        raise SpecError(f"{path}:{where}: {error.problem}") from error
-    try:
-        return shape.model_validate(content)
+        return shape.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         found = error.errors()
         first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
         line, column = _position(tree, first["loc"])
         raise SpecError(f"{path}:{line}:{column}: {_sentence(first, shape)}") from error
+
+
+def _composed(path: Path) -> yaml.Node | None:
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        raise SpecError(f"{path}:{where}: {error.problem}") from error
 
 
 def nearest(name: str, names: list[str]) -> str:

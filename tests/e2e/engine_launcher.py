@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,8 @@ def serving(repository: Path, home: Path) -> Iterator[Server]:
         _await_ready(process, http, log)
         yield Server(process.pid, grpc, http, metrics, log)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself, its models with it
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for leaked in Path("/dev/shm").glob(f"{SEGMENTS}{ports[0]}*"):
             leaked.unlink(missing_ok=True)

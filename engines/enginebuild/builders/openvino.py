@@ -10,13 +10,15 @@ import importlib.metadata
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from enginebuild import manifest, tokenizer
+from enginebuild import manifest, render, tokenizer
 from enginebuild.errors import WeightsError
+from enginebuild.job import PACKAGE, TEXT_MODELS, Job, gather
 from enginebuild.spec import BuildSpec, GgufSource
+from enginebuild.steps import Site, Step
 
 WEIGHTS = "model.gguf"
 TOKENIZER = "tokenizer.json"
@@ -24,23 +26,51 @@ CHAT_TEMPLATE = "chat_template.jinja"
 TOOLS = ("gguf", "tokenizers")
 
 
-def stage(
-    spec: BuildSpec, folder: Path, weights: Path | None, progress: Callable[[str], None]
-) -> None:
-    """Write every file of the engine but its manifest into `folder`.
+def job(spec: BuildSpec, weights: Path | None, sources: Path) -> Job:
+    """Return the build as steps: take the weights, derive the text files, package both."""
+    source = spec.model.source
 
-    Raises:
-        WeightsError: if the weights are absent or are not the ones the model names.
-    """
-    found = locate(spec.model.source, weights)
-    progress(f"checking {found.name} ({spec.model.source.bytes / 1e6:.0f} MB)")
-    check(spec.model.source, found)
-    shutil.copyfile(found, folder / WEIGHTS)
-    progress("deriving tokenizer and chat template")
-    texts = tokenizer.derive(folder / WEIGHTS)
-    (folder / TOKENIZER).write_text(texts.tokenizer_json, encoding="utf-8")
-    (folder / CHAT_TEMPLATE).write_text(texts.chat_template, encoding="utf-8")
-    (folder / manifest.ENGINE).write_text(manifest.canonical(runtime(spec)), encoding="utf-8")
+    def take(site: Site) -> None:
+        found = locate(source, weights)
+        site.tell(f"checking {found.name} ({source.bytes / 1e6:.0f} MB)")
+        check(source, found)
+        shutil.copyfile(found, site.folder / WEIGHTS)
+
+    def derive(site: Site) -> None:
+        texts = tokenizer.derive(site.made["take"] / WEIGHTS)
+        (site.folder / TOKENIZER).write_text(texts.tokenizer_json, encoding="utf-8")
+        (site.folder / CHAT_TEMPLATE).write_text(texts.chat_template, encoding="utf-8")
+
+    def package(site: Site) -> None:
+        for name in ("take", "derive"):
+            gather(site.made[name], site.folder)
+        text = manifest.canonical(runtime(spec))
+        (site.folder / manifest.ENGINE).write_text(text, encoding="utf-8")
+        manifest.write(site.folder, {**about(spec), "inputs": site.key})
+
+    code = [Path(tokenizer.__file__), Path(__file__)]
+    steps = (
+        Step("take", {"sha256": source.sha256}, take),
+        Step("derive", {"tools": tools(), "code": manifest.text_sha256(*map(_text, code))}, derive),
+        Step(PACKAGE, {"spec": spec.model_dump()}, package),
+    )
+    python = {model: sources / model for model in ("tensorrt_llm", *TEXT_MODELS)}
+    return Job(spec.build_id, (), steps, partial(render.configs, spec), python)
+
+
+def about(spec: BuildSpec) -> dict[str, Any]:
+    """Return what the manifest says of the build, beside its files."""
+    return {
+        "build": spec.build_id,
+        "builder": spec.build.builder,
+        "model": spec.build.model,
+        "sku": spec.build.sku,
+        "profile": spec.build.profile,
+        "weights_sha256": spec.model.source.sha256,
+        "limits": spec.build.limits.model_dump(),
+        "kv_cache": spec.build.kv_cache.model_dump(),
+        "tools": tools(),
+    }
 
 
 def runtime(spec: BuildSpec) -> dict[str, Any]:
@@ -108,3 +138,7 @@ def installed_limits(folder: Path) -> dict[str, Any]:
     """Return what an installed engine accepts, as `runtime` wrote it."""
     found: dict[str, Any] = json.loads((folder / manifest.ENGINE).read_text(encoding="utf-8"))
     return found
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ _COMMANDS = {
     "policy": "forebay.cli.policy",
     "serve": "forebay.cli.serve",
     "top": "forebay.cli.top",
+    "triton": "forebay.cli.engines_start",
     "up": "forebay.cli.up",
 }
 

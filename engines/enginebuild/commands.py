@@ -1,0 +1,89 @@
+"""Running a tool of a build: its whole output in a log, its last lines in the error."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from enginebuild.errors import BuildError
+
+PR_SET_PDEATHSIG = 1
+LAST_LINES = 12
+TOLD_EVERY_S = 2.0
+LINE_SHOWN = 120
+
+
+def run(words: Sequence[str], log: Path, tell: Callable[[str], None]) -> None:
+    """Run a command to its end; it dies with this process, however that ends.
+
+    Args:
+        words: The program and its arguments.
+        log: Appended to: the command line, then everything the program writes.
+        tell: Told a line of the output now and then.
+
+    Raises:
+        BuildError: if the program is missing or fails.
+    """
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write(f"$ {' '.join(words)}\n")
+        stream.flush()
+        try:
+            child = _started(words)
+        except OSError as error:
+            raise BuildError(f"{words[0]} cannot be run: {error.strerror}") from error
+        with child:
+            _follow(child, stream.write, last, tell)
+    if child.returncode:
+        raise BuildError(
+            f"{Path(words[0]).name} ended with status {child.returncode}; all of it in {log}\n"
+            + "\n".join(last)
+        )
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without PYTHONPATH.
+
+    In the container that variable holds this project's packages, and TensorRT-LLM's tools must
+    see the container's own.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def _started(words: Sequence[str]) -> subprocess.Popen[str]:
+    libc = ctypes.CDLL(None)
+
+    def die_with_parent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return subprocess.Popen(  # noqa: S603 - the plan's own argv, no shell
+        words,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        # Without it a killed build leaves a compiler that writes on into a resumed one's folder.
+        preexec_fn=die_with_parent,  # noqa: PLW1509
+    )
+
+
+def _follow(
+    child: subprocess.Popen[str],
+    write: Callable[[str], int],
+    last: deque[str],
+    tell: Callable[[str], None],
+) -> None:
+    assert child.stdout is not None, "opened with a pipe"
+    told_s = time.monotonic()
+    for line in child.stdout:
+        write(line)
+        last.append(line.rstrip())
+        if time.monotonic() - told_s >= TOLD_EVERY_S:
+            told_s = time.monotonic()
+            tell(f"  {line.rstrip()[:LINE_SHOWN]}")

@@ -1,0 +1,10 @@
+"""Stands for examples/quantization/quantize.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from standin import checkpoint
+
+checkpoint("quantize.py")
