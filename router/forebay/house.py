@@ -86,7 +86,7 @@ class House:
             self.policy.targets[target].limits,
             chosen.of.route.constraints,
             self.fleet.load(target, chosen.of.name),
-            admit.Demand(prepared.prompt_tokens, self.engines[target].abilities),
+            admit.Demand(prepared, self.engines[target].abilities),
         )
 
     async def rung(self, chosen: Chosen, request: Request, target: str) -> Rung:

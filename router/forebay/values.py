@@ -179,10 +179,14 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A prompt in a target's own terms; `ids` is empty where the target tokenises itself."""
+    """A prompt in a target's own terms; `ids` is empty where the target tokenises itself.
+
+    `whole` is False where counting ended once it was sure that the prompt is too long.
+    """
 
     prompt_tokens: int
     ids: tuple[int, ...] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

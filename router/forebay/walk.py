@@ -194,7 +194,8 @@ class Walk:
         """Return TTFT, TPOT and E2E as of now.
 
         A stream's first token is the first that was sent; for a whole answer, which is sent at
-        once, it is the first that the engine decoded.
+        once, it is the first that the engine decoded. A stream whose text left all at once, after
+        its verdict, has no TPOT.
         """
         received_s = self.request.received_s
         e2e_ms = (now_s - received_s) * 1000
@@ -203,7 +204,9 @@ class Walk:
             return Timing(e2e_ms=e2e_ms)
         ttft_ms = (first_s - received_s) * 1000
         later = self.run.usage.completion_tokens - 1
-        return Timing(ttft_ms, (e2e_ms - ttft_ms) / later if later > 0 else None, e2e_ms)
+        # Tokens that left together, after the last was decoded, have no time between them.
+        apart = later > 0 and self.run.last_s is not None and first_s < self.run.last_s
+        return Timing(ttft_ms, (e2e_ms - ttft_ms) / later if apart else None, e2e_ms)
 
     def record(self, policy: str, now_s: float, wall_s: float) -> Record:
         """Return the one record of this request."""

@@ -461,3 +461,12 @@ async def test_explain_calls_nobody():
     assert [type(r.placement).__name__ for r in said.rungs] == ["Spill", "Admit"]
     assert not engines["small"].calls
     assert fleet.held.total() == 0
+
+
+async def test_tokens_that_left_together_have_no_time_between_them():
+    engines = {"small": FakeEngine(GOOD, gap_s=0.01), "large": FakeEngine(GOOD)}
+    events, _, record = await walk(house(engines, LADDER))
+    assert events[-1].timing.tpot_ms is None
+    assert record.timing.ttft_ms is not None
+    events, _, _ = await walk(house({"local": FakeEngine(gap_s=0.01)}))
+    assert events[-1].timing.tpot_ms > 5

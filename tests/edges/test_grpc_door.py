@@ -116,7 +116,7 @@ async def test_what_a_message_says_reaches_the_corridor():
             tools=[pb.Tool(name="look", parameters_json_schema='{"type":"object"}')],
             deadline_ms=5000,
         ),
-        tool_choice="look",
+        tool_choice="auto",
     )
     async with grpc_door() as back, dial(back) as channel:
         await stub(channel).Complete(message)
@@ -129,7 +129,7 @@ async def test_what_a_message_says_reaches_the_corridor():
     assert (request.guide.kind, request.guide.source) == ("json_schema", '{"type":"object"}')
     assert (request.labels.task, request.labels.sensitivity) == ("chat", "high")
     assert request.tools[0].parameters == {"type": "object"}
-    assert request.tool_choice == "look"
+    assert request.tool_choice == "auto"
     assert request.deadline_s == pytest.approx(request.received_s + 5)
 
 

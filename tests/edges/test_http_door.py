@@ -162,10 +162,8 @@ async def test_tools_and_a_schema_through_the_sdk(stream):
     request = back.engine.calls[0].request
     assert (request.tools[0].name, request.tool_choice) == ("look", "look")
     assert request.tools[0].parameters["properties"]["at"]["type"] == "string"
-    assert (request.guide.kind, json.loads(request.guide.source)) == (
-        "json_schema",
-        {"type": "object"},
-    )
+    form = json.loads(request.guide.source)
+    assert form["properties"]["name"] == {"const": "look"}, "a demanded call is the answer's form"
 
 
 async def test_the_sdks_streaming_helper_parses_a_schema():
@@ -270,7 +268,7 @@ async def test_what_a_body_says_reaches_the_corridor():
     sampling = request.sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p) == (7, 1, 0.5)
     assert (sampling.seed, sampling.stop, sampling.top_k) == (3, ("END",), 5)
-    assert request.guide.kind == "json"
+    assert (request.guide.kind, request.guide.source) == ("json_schema", '{"type":"object"}')
     assert request.labels.task == "chat"
     assert request.deadline_s == pytest.approx(request.received_s + 4)
     told = answer.json()["forebay"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forebay.policy import admit
 from forebay.policy.rules import Constraints, Limits
-from forebay.values import Abilities, Admit, EngineLoad, Reason, Refuse, Spill
+from forebay.values import Abilities, Admit, EngineLoad, Prepared, Reason, Refuse, Spill
 
 LIMITS = Limits(max_inflight=8, max_waiting=2, kv_ceiling=0.9)
 CLASS = Constraints(max_inflight=4)
@@ -19,7 +19,7 @@ IDLE = EngineLoad(age_s=0.1)
 
 
 def refused(load, limits=LIMITS, constraints=CLASS, tokens=10):
-    demand = admit.Demand(tokens, ROOM)
+    demand = admit.Demand(Prepared(tokens), ROOM)
     refusal = admit.refusal("t", limits, constraints, load, demand)
     return refusal and refusal.reason
 
@@ -138,3 +138,9 @@ def test_stale_numbers_refuse_nobody(load, target, of_class):
 def test_more_load_never_turns_a_refusal_into_an_admission(load, more):
     loaded = replace(load, own=load.own + more, own_of_class=load.own_of_class + more, kv_used=1.0)
     assert refused(load) is None or refused(loaded) is not None
+
+
+def test_a_prompt_that_was_not_counted_to_its_end_is_told_as_such():
+    demand = admit.Demand(Prepared(ROOM.max_input_tokens + 1, whole=False), ROOM)
+    refused = admit.refusal("local", Limits(), Constraints(), EngineLoad(), demand)
+    assert refused.limit.startswith(f"more than {ROOM.max_input_tokens} tokens")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policy.classify import Classifier, merge, text_of
-from forebay.policy.rules import Classify, Set
+from forebay.policy.rules import Classify, Set, When
 from forebay.testing import request
 from forebay.values import (
     SENSITIVITIES,
@@ -152,3 +154,13 @@ def test_a_hostile_pattern_stays_linear():
     slow_elsewhere = {"when": {"pattern": "^(a+)+$"}, "set": {"task": "x"}}
     found = rules(slow_elsewhere).labels(request(prompt=Text("a" * 200_000 + "!")))
     assert found.task is None
+
+
+@pytest.mark.parametrize("tower", ["\u0301\u0316", "\u0301", "\u20dd\u0327", "\u0e38\u0301"])
+def test_towers_of_marks_are_read_in_linear_time(tower):
+    """Normalising a run of marks is quadratic: a hundred times the text must not take minutes."""
+    made = Classifier((Classify(when=When(words=("password",)), set=Set(sensitivity="high")),))
+    text = "pass" + tower * 500_000 + "word my p\u00e1ssword password"
+    began = time.process_time()
+    assert made.labels(request(text)).sensitivity == "high"
+    assert time.process_time() - began < 10

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forebay.values import Abilities, Admit, EngineLoad, Placement, Reason, Refuse, Spill
+from forebay.values import Abilities, Admit, EngineLoad, Placement, Prepared, Reason, Refuse, Spill
 
 if TYPE_CHECKING:
     from forebay.policy.rules import Constraints, Limits
@@ -30,7 +30,7 @@ RETRY_S = 1.0
 class Demand:
     """What one request asks of a target."""
 
-    prompt_tokens: int
+    prompt: Prepared
     abilities: Abilities
 
     @property
@@ -51,12 +51,13 @@ def refusal(
 ) -> Refuse | None:
     """Return the first limit that one more request would break, or None."""
     inside = active(load)
-    tokens, room = demand.prompt_tokens, demand.room_tokens
+    tokens, room = demand.prompt.prompt_tokens, demand.room_tokens
     met: tuple[Reason, str] | None = None
     if load.down_for_s is not None and load.down_for_s < DOWN_S:
         met = Reason.ENGINE_DOWN, f"it went down {load.down_for_s:.1f} s ago"
     elif tokens > room:
-        met = Reason.PROMPT_TOO_LONG, f"{tokens} tokens, and it takes {room}"
+        counted = f"{tokens} tokens" if demand.prompt.whole else f"more than {tokens - 1} tokens"
+        met = Reason.PROMPT_TOO_LONG, f"{counted}, and it takes {room}"
     elif _reached(load.own_of_class, constraints.max_inflight):
         met = Reason.CLASS_FULL, f"{load.own_of_class} of the class are in flight"
     elif _reached(inside, limits.max_inflight):

@@ -34,7 +34,7 @@ def completed(request: Request, route: Route, document: Document) -> Request:
             if name in document.tools
         )
     demanded = tool_rules.guide(tools, request.tool_choice)
-    guide = request.guide or demanded
+    guide = demanded or request.guide
     if guide is None and route.json_schema is not None and "json_schema" in route.verify:
         guide = Guide("json_schema", json.dumps(route.json_schema))
     return replace(request, tools=tools, guide=guide)

@@ -54,6 +54,18 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+_MARKS = re2.compile(r"(\p{M}{4})\p{M}+")
+
+
+def without_towers(text: str) -> str:
+    """Return the text with no more than four combining marks in a row.
+
+    Nobody writes more, and normalising a run of them takes time quadratic in its length.
+    """
+    capped: bytes = _MARKS.sub(rb"\1", utf8(text))
+    return capped.decode("utf-8")
+
+
 def any_word(words: tuple[str, ...]) -> str:
     """Return a pattern for any of these words, whole and in any case.
 

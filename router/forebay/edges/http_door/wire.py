@@ -137,12 +137,16 @@ def _sampling(body: ChatBody | CompletionBody) -> Sampling:
     )
 
 
+_ANY_OBJECT = '{"type":"object"}'
+"""What `json_object` promises: an object, where a guide of kind `json` allows any value."""
+
+
 def _guide(body: Body) -> Guide | None:
     said = body.response_format
     if said is None or said.type == "text":
         return None
     if said.type == "json_object":
-        return Guide("json")
+        return Guide("json_schema", _ANY_OBJECT)
     if said.json_schema is None:
         raise fault("response_format.json_schema", "must be given with type json_schema")
     field = "response_format.json_schema.schema"

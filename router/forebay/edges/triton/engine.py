@@ -166,7 +166,7 @@ class TritonEngine:
             # A cut may split a token in two; one more for each piece covers that.
             counted += len(self._ids(text[at : at + LONG_PROMPT_CHARS])) - 1
             if counted > most:
-                return Prepared(counted)
+                return Prepared(counted, whole=False)
         ids = self._ids(text)
         if not ids:
             raise InvalidRequest("the prompt is empty")
@@ -184,7 +184,9 @@ def _characters(request: Request) -> int:
     prompt = request.prompt
     if not isinstance(prompt, Chat):
         return len(prompt.text)
-    return sum(len(message.content) for message in prompt.messages)
+    called = (call.arguments for message in prompt.messages for call in message.tool_calls)
+    told = sum(len(str(tool.parameters)) for tool in request.tools)
+    return told + sum(map(len, called)) + sum(len(m.content) for m in prompt.messages)
 
 
 class _Stall:

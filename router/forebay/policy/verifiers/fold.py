@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from forebay.policy.regex import without_towers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -76,7 +78,7 @@ def seen(text: str) -> tuple[str, ...]:
     """
     if text.isascii():
         return ()
-    visible = unicodedata.normalize("NFC", text.translate(_VISIBLE))
+    visible = unicodedata.normalize("NFC", without_towers(text.translate(_VISIBLE)))
     return visible, text.translate(_PLAIN)
 
 
