@@ -106,9 +106,16 @@ def require_free(ports: dict[str, int]) -> None:
     """Check every port before anything starts.
 
     Raises:
-        SettingsError: one is taken, by whom, and which variable moves it.
+        SettingsError: one is taken, by whom, and which variable moves it; or two are the same.
     """
+    taken: dict[int, str] = {}
     for variable, port in ports.items():
+        if port in taken:
+            raise SettingsError(
+                f"{taken[port]} and {variable} are both {port}. "
+                f"Choose another port for one: {variable}={free_port()} make up"
+            )
+        taken[port] = variable
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

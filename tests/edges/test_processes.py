@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from forebay.edges.processes import State, Supervisor, host, supervisor
-from forebay.edges.processes.host import log_tail, rotate
+from forebay.edges.processes.host import bound, log_tail, rotate
 from forebay.edges.processes.supervisor import back_off_s
 from forebay.errors import SettingsError
 
@@ -92,6 +92,39 @@ def test_the_tail_of_a_log_that_is_not_there_is_empty(tmp_path):
     assert log_tail(tmp_path / "none") == ""
 
 
+def test_the_tail_of_a_log_begins_where_the_start_did(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text("an error of yesterday\n")
+    begin = rotate(log)
+    with log.open("a") as file:
+        file.write("an error of today\n")
+    assert log_tail(log, begin) == "an error of today"
+
+
+def test_a_log_past_its_bound_is_emptied_for_its_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "LOG_MOST_BYTES", 3)
+    log = tmp_path / "x.log"
+    for content, left in (("abc", "abc"), ("abcd", "")):
+        log.write_text(content)
+        bound(log)
+        assert log.read_text() == left
+    assert (tmp_path / "x.log.1").read_text() == "abcd"
+
+
+async def test_a_log_that_cannot_be_emptied_does_not_end_the_watch(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "PROBE_EVERY_S", 0.05)
+    program = Script(tmp_path, SERVE)
+    task = asyncio.create_task(Supervisor(program, program.states.append).run())
+    await program.reach("serving")
+    program.log.unlink()
+    program.log.mkdir()
+    monkeypatch.setattr(host, "LOG_MOST_BYTES", -1)
+    await asyncio.sleep(0.3)
+    assert [s.phase for s in program.states] == ["starting", "serving"]
+    await stopped(task)
+    assert program.states[-1].phase == "stopped"
+
+
 async def test_a_killed_program_is_started_again_at_once_and_stopped_by_cancelling(tmp_path):
     program = Script(tmp_path, SERVE)
     task = asyncio.create_task(Supervisor(program, program.states.append).run())
@@ -160,8 +193,11 @@ async def test_a_first_start_that_fails_ends_the_supervisor_with_the_log(
     tmp_path, why, code, start_s, sentence
 ):
     program = Script(tmp_path, code, start_s=start_s)
+    program.log.parent.mkdir()
+    program.log.write_text("an error of an earlier run\n")
     with pytest.raises(SettingsError, match=sentence) as caught:
         await Supervisor(program, program.states.append).run()
+    assert "earlier run" not in str(caught.value)
     if why == "it exits":
         assert "no such thing" in str(caught.value)
 

@@ -26,7 +26,7 @@ def ask(text: str, *, as_json: bool, **options: Any) -> None:
         else:
             _stream(stub(options).Generate(made))
     except grpc.RpcError as error:
-        fail(error, as_json=as_json)
+        fail(error, options, as_json=as_json)
 
 
 def _stream(events: Any) -> None:

@@ -22,7 +22,7 @@ def explain(text: str, *, as_json: bool, **options: Any) -> None:
     try:
         said = stub(options).Explain(request(text, options))
     except grpc.RpcError as error:
-        fail(error, as_json=as_json)
+        fail(error, options, as_json=as_json)
     if as_json:
         print(json.dumps(json_format.MessageToDict(said, preserving_proto_field_name=True)))
     else:

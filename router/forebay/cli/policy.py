@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from forebay import wiring
 from forebay.errors import SettingsError
+
+if TYPE_CHECKING:
+    from forebay.policy.choose import Policy
 
 
 @click.group()
@@ -23,10 +27,11 @@ def policy() -> None:
 def check(path: Path, *, as_json: bool) -> None:
     """Say whether a policy loads, with each error's place; run its probes if it has some."""
     try:
-        loaded = wiring.read_policy(path)
+        loaded = _load(path)
         failed = wiring.failed_probes(path, loaded)
     except SettingsError as error:
-        _say(as_json, {"ok": False, "errors": str(error).splitlines()}, str(error))
+        errors = str(error).splitlines()
+        _say(as_json, {"ok": False, "errors": errors}, "", errors)
         sys.exit(1)
     said = f"{path}: policy {loaded.version}, classes {', '.join(loaded.by_name)}"
     _say(
@@ -37,10 +42,27 @@ def check(path: Path, *, as_json: bool) -> None:
             "classes": list(loaded.by_name),
             "errors": failed,
         },
-        "\n".join([said, *failed]),
+        said,
+        failed,
     )
     sys.exit(1 if failed else 0)
 
 
-def _say(as_json: bool, whole: dict[str, object], sentence: str) -> None:
-    print(json.dumps(whole) if as_json else sentence)
+def _load(path: Path) -> Policy:
+    try:
+        path.stat()
+    except FileNotFoundError:  # the router's own sentence names a variable that has no say here
+        raise SettingsError(f"{path}: no such file") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    return wiring.read_policy(path)
+
+
+def _say(as_json: bool, whole: dict[str, object], sentence: str, errors: list[str]) -> None:
+    if as_json:
+        print(json.dumps(whole))
+        return
+    if sentence:
+        print(sentence)
+    for error in errors:
+        print(error, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
 import time
@@ -23,14 +24,23 @@ Series = dict[str, dict[tuple[tuple[str, str], ...], float]]
 """Values by sample name, then by sorted labels."""
 
 
+REFUSED = "(refused)"
+"""Stands for the class of requests that ended before they had one."""
+
+
 def read(url: str) -> Series:
     """Return every sample of a metrics page.
 
     Raises:
         OSError: nobody answers there.
+        HTTPException, ValueError: what answers there is no page of metrics.
     """
-    with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - built from a host and port
-        page = response.read().decode()
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - built from a host and port
+            page = response.read().decode()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise ValueError(f"status {error.code}") from None
     series: Series = defaultdict(dict)
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
@@ -51,7 +61,7 @@ def classes(now: Series, before: Series, seconds: float) -> list[dict[str, objec
                 failed[said["route"], said["target"]] += value
     return [
         {
-            "class": route or "-",
+            "class": route or REFUSED,
             "target": target or "-",
             "requests": int(count),
             "per_s": (count - earlier[route, target]) / seconds if before else 0.0,
@@ -94,10 +104,11 @@ def _screen(now: Series, before: Series, seconds: float) -> Group:
 
 def _table(title: str, rows: list[dict[str, object]]) -> Table:
     table = Table(title=title, title_justify="left", expand=False)
-    for column in rows[0] if rows else ["nothing yet"]:
-        table.add_column(column)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns or ["nothing yet"]:
+        table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(_cell(row.get(column)) for column in columns))
     return table
 
 
@@ -108,9 +119,15 @@ def _cell(value: object) -> str:
 
 
 @click.command()
-@click.option("--http-port", envvar="FOREBAY_HTTP_PORT", default=8080, show_default=True, type=int)
+@click.option(
+    "--http-port",
+    envvar="FOREBAY_HTTP_PORT",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--every-s", default=1.0, show_default=True, type=click.FloatRange(0.2))
+@click.option("--every-s", default=1.0, show_default=True, type=click.FloatRange(0.2, 3600))
 @click.option("--json", "as_json", is_flag=True, help="one JSON object, then end")
 def top(host: str, http_port: int, every_s: float, *, as_json: bool) -> None:
     """Show live classes, targets, queues and KV cache until Ctrl-C."""
@@ -130,7 +147,11 @@ def top(host: str, http_port: int, every_s: float, *, as_json: bool) -> None:
                 time.sleep(every_s)
                 before, now = now, read(url)
                 live.update(_screen(now, before, every_s))
-    except (OSError, urllib.error.URLError):
+    except (http.client.HTTPException, ValueError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        print(f"forebay: {url} gives no metrics of a router ({said})", file=sys.stderr)
+        sys.exit(1)
+    except OSError:
         print(f"forebay: no router answers at {url}; start one with `make up`", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

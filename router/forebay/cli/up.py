@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from enginebuild import BuildError, build
+from forebay import wiring
 from forebay.errors import SettingsError
 from forebay.stack import Stack, StackSettings, State, alone, require_free
 
@@ -127,6 +128,8 @@ def up(
     )
     tell = Teller(as_json=as_json, ports=ports)
     try:
+        if router:
+            wiring.read_policy(settings.policy)  # a wrong one is told before the engine is built
         with alone(settings.home):
             require_free(ports)
             _build_engine(build_id, settings, tell)

@@ -232,5 +232,7 @@ _SYNTAX = (
 def _syntax(error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     said = f"{error.problem or ''} {error.context or ''}"
-    message = next((ours for theirs, ours in _SYNTAX if theirs in said), "not valid YAML")
+    reason = (error.problem or "").replace("<", "").replace(">", "")
+    other = f"not valid YAML: {reason}" if reason else "not valid YAML"
+    message = next((ours for theirs, ours in _SYNTAX if theirs in said), other)
     return Problem(mark.line + 1, mark.column + 1, message) if mark else Problem(1, 1, message)

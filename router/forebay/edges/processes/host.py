@@ -29,11 +29,17 @@ os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
-def rotate(log: Path) -> None:
-    """Make room in a log before a start: past its bound it becomes `.1`; the former `.1` goes."""
+def rotate(log: Path) -> int:
+    """Make room in a log before a start and return its size in bytes: where that start begins.
+
+    Past its bound the log becomes `.1`; the former `.1` goes.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > LOG_MOST_BYTES:
-        log.replace(log.with_name(log.name + ".1"))
+    size = log.stat().st_size if log.exists() else 0
+    if size <= LOG_MOST_BYTES:
+        return size
+    log.replace(log.with_name(log.name + ".1"))
+    return 0
 
 
 def bound(log: Path) -> None:
@@ -41,23 +47,28 @@ def bound(log: Path) -> None:
 
     The writer holds the file open for appending, so it is emptied and not replaced; a line
     written in that moment may be lost. On a full disk the content goes, and that is what helps.
+    A log that cannot be emptied stays as it is: no reason to stop watching its writer.
     """
-    if not log.exists() or log.stat().st_size <= LOG_MOST_BYTES:
-        return
     with contextlib.suppress(OSError):
-        shutil.copyfile(log, log.with_name(log.name + ".1"))
-    os.truncate(log, 0)
+        if log.stat().st_size <= LOG_MOST_BYTES:
+            return
+        with contextlib.suppress(OSError):
+            shutil.copyfile(log, log.with_name(log.name + ".1"))
+        os.truncate(log, 0)
 
 
-def log_tail(log: Path) -> str:
-    """Return a log's last lines, for a person who must see why a start failed."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+def log_tail(log: Path, begin: int = 0) -> str:
+    """Return a log's last lines from a byte on, for a person who must see why a start failed."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-LOG_TAIL_LINES:])
 
 
 async def spawn(start: Start, log: Path) -> Process:
     """Start a program in its own session, tied to this process: it gets SIGTERM when we die."""
-    rotate(log)
     tie = (start.python, "-I", "-S", "-c", _TIE_TO_PARENT)
     with log.open("ab") as sink:
         return await asyncio.create_subprocess_exec(

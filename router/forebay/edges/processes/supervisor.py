@@ -14,7 +14,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from forebay.edges.processes.host import bound, ended, group, log_tail, spawn, workers
+from forebay.edges.processes.host import bound, ended, group, log_tail, rotate, spawn, workers
 from forebay.edges.processes.program import Phase, Program, State
 from forebay.errors import SettingsError
 
@@ -90,7 +90,9 @@ class Supervisor:
     async def _one_life(self) -> str:
         """Return why the program ended; nothing of it is left then."""
         self._program.sweep()
-        child = await spawn(self._program.prepare(), self._program.log)
+        start = self._program.prepare()
+        log_begin = rotate(self._program.log)
+        child = await spawn(start, self._program.log)
         self._tell("starting", pid=child.pid)
         stopping = True
         try:
@@ -102,7 +104,7 @@ class Supervisor:
                 self._tell("serving", pid=child.pid)
                 why = await self._end_of_service(child)
             elif not self._served:
-                raise SettingsError(_first_start_failed(self._program, why))
+                raise SettingsError(_first_start_failed(self._program, why, log_begin))
             stopping = False
             return why
         finally:
@@ -185,6 +187,6 @@ def _exit_words(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
-def _first_start_failed(program: Program, why: str) -> str:
-    tail = log_tail(program.log)
+def _first_start_failed(program: Program, why: str, log_begin: int) -> str:
+    tail = log_tail(program.log, log_begin)
     return f"{program.name} did not start: {why}. The end of {program.log}:\n{tail}"
