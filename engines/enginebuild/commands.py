@@ -1,9 +1,10 @@
 """Running a tool of a build: its whole output in a log, its last lines in the error."""
 
-import ctypes
+import errno
 import os
-import signal
+import shutil
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,7 +12,13 @@ from pathlib import Path
 
 from enginebuild.errors import BuildError
 
-PR_SET_PDEATHSIG = 1
+# PR_SET_PDEATHSIG is 1 and SIGKILL 9. The parent may have died before it was set.
+_TIE_TO_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+os.getppid() == int(sys.argv[1]) or sys.exit("the build is gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 LAST_LINES = 12
 TOLD_EVERY_S = 2.0
 LINE_SHOWN = 120
@@ -55,21 +62,23 @@ def environment() -> dict[str, str]:
 
 
 def _started(words: Sequence[str]) -> subprocess.Popen[str]:
-    libc = ctypes.CDLL(None)
+    """Start a command behind a few lines that tie it to this process and then become it.
 
-    def die_with_parent() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
+    Untied, a killed build leaves a compiler that writes on into a resumed one's folder. A
+    `preexec_fn` would do it in one process less, but it forks, and a fork of a process in which
+    gRPC runs may abort.
+    """
+    if shutil.which(words[0]) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), words[0])
+    tie = (sys.executable, "-I", "-S", "-c", _TIE_TO_PARENT, str(os.getpid()))
     return subprocess.Popen(  # noqa: S603 - the plan's own argv, no shell
-        words,
+        [*tie, *words],
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # Without it a killed build leaves a compiler that writes on into a resumed one's folder.
-        preexec_fn=die_with_parent,  # noqa: PLW1509
     )
 
 

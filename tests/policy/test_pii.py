@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from itertools import pairwise
 
@@ -171,6 +172,7 @@ FRAGMENTS = [
     "é", "中", "４", "㏂", "①", "½", "ﬁ", "а", "😀", "\u200b" * 6, "a" * 70, "1" * 25, "b." * 40,
     "com", "co.uk", "_", "%", "'", "\\", "\\n", "\\u00", "40", "\\u0040", "\\\\u0040", "u0061",
     "\\/", "\\ud835", "\\udc1a", "\\u200b", "\\u200b" * 6, "\\" * 9, '"', '\\"',
+    "\\_", "\\.", "\\@", "\\b", "\\tom@", "\\u4e2d", "\\ubeda", "n@x.de",
 ]  # fmt: skip
 
 texts = st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=14).map("".join)
@@ -195,7 +197,7 @@ def test_a_stream_may_be_cut_anywhere(text, cuts):
 ESCAPED = [
     (r"ann\u0040firma.de", "[EMAIL]"),
     (r"\u0061\u006e\u006E\u0040firma\u002Ede!", "[EMAIL]!"),
-    (r'{"a": "x\nann@firma.de\tand"}', r'{"a": "x\n[EMAIL]\tand"}'),
+    (r'{"a": "x\nann@firma.de\tand"}', r'{"a": "x[EMAIL]\tand"}'),
     (r'{"a": "{\"b\": \"ann\\u0040firma.de\"}"}', r'{"a": "{\"b\": \"[EMAIL]\"}"}'),
     (r"https:\/\/a.example\/secret\" \u00e9\u0301", r"[URL]\" \u00e9\u0301"),
     (r"\ud835\udc1ann@firma.de", "[EMAIL]"),
@@ -204,6 +206,32 @@ ESCAPED = [
     (r"\ud835 \u12 \x \\ \ \u", r"\ud835 \u12 \x \\ \ \u"),
     (r"C:\temp\u.txt and \d+ and \\server", r"C:\temp\u.txt and \d+ and \\server"),
 ]
+
+
+BACKSLASHES = [
+    (r"C:\bob@firma.de", "C:[EMAIL]"),
+    (r"C:\b@firma.de", "C:[EMAIL]"),
+    (r"CORP\nina@firma.de", "CORP[EMAIL]"),
+    (r"CORP\\nina@firma.de, CORP\\tom@firma.de", "CORP[EMAIL], CORP[EMAIL]"),
+    (r"CORP\ann@firma.de", "CORP\\[EMAIL]"),
+    (r"CORP\ubeda1@firma.de", "CORP[EMAIL]"),
+    (r"CORP\u0020@firma.de", "CORP[EMAIL]"),
+    (r"CORP\nina\u0040firma.de", "CORP[EMAIL]"),
+    (r"CORP\nina\_b@firma.de", "CORP[EMAIL]"),
+    (r"ann\_smith@firma.de", "[EMAIL]"),
+    (r"ann\.smith\@firma\.de", "[EMAIL]"),
+    (r"\+49 30 1234567, 4111\-1111\-1111\-1111", "[PHONE], [CREDIT_CARD]"),
+    (r"\n\nfe80::1 \n4111 1111 1111 1111\n", r"\n\n[IP] \n[CREDIT_CARD]\n"),
+    (r"a\n\https://a.example/b\nc.com", r"a\n\[URL][URL]"),
+    (r"\alpha_{1} \_ \[x\] \\* $\nu$ C:\new\table", r"\alpha_{1} \_ \[x\] \\* $\nu$ C:\new\table"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), BACKSLASHES, ids=range(len(BACKSLASHES)))
+def test_backslashes_of_prose_hide_nothing(text, expected):
+    whole, verdict, _ = redacted(text)
+    assert whole == expected
+    assert redacted(*text)[:2] == (whole, verdict)
 
 
 @pytest.mark.parametrize(("text", "expected"), ESCAPED, ids=range(len(ESCAPED)))
@@ -225,11 +253,32 @@ def test_spans_cover_escapes_whole():
 unescaped = texts.map(lambda text: text.replace("\\", "").replace('"', ""))
 
 
+def left(text):
+    """Return what is left of a redacted text without the names of types."""
+    return re.sub(r"\[[A-Z_]+\]", "", text)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(unescaped, max_size=4), st.booleans())
-def test_strings_of_json_are_redacted_as_their_reader_will_read_them(strings, ascii_only):
+def test_strings_of_json_stay_strings_and_keep_nothing_their_reader_should_not_see(
+    strings, ascii_only
+):
     written, _, _ = redacted(json.dumps(strings, ensure_ascii=ascii_only))
-    assert json.loads(written) == [redacted(f'"{one}"')[0][1:-1] for one in strings]
+    read = json.loads(written)
+    assert len(read) == len(strings)
+    for one, string in zip(read, strings, strict=True):
+        allowed = iter(left(redacted(f'"{string}"')[0][1:-1]))
+        assert all(character in allowed for character in left(one))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(FRAGMENTS), max_size=5).map("".join), st.sampled_from("bfnrtu\\_.x")
+)
+def test_nothing_of_an_address_leaves_behind_a_backslash(before, letter):
+    whole, _, _ = redacted(f"{before} \\{letter}QQ@firma.de")
+    assert "Q" not in whole
+    assert "firma" not in whole
 
 
 ENTITIES = [

@@ -157,9 +157,9 @@ def _ways(match: Match, labels: Labels) -> Iterator[Labels]:
     """
     found = labels.sensitivity or "low"
     higher = SENSITIVITIES[SENSITIVITIES.index(found) :]
-    risen: list[str] = [one for one in higher if one in match.sensitivity] or [found]
+    risen = [one for one in higher if not match.sensitivity or one in match.sensitivity]
     free = [_first(getattr(labels, key), getattr(match, key)) for key in _FREE]
-    for sensitivity, *said in product(risen, *free):
+    for sensitivity, *said in product(risen or [found], *free):
         yield Labels(sensitivity=sensitivity, **dict(zip(_FREE, said, strict=True)))
 
 

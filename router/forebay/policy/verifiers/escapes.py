@@ -1,7 +1,8 @@
-r"""JSON's escapes as the characters they stand for, so that `ann\u0040x.org` reads as it will.
+r"""Escapes as the characters they stand for, so that `ann\u0040x.org` reads as it will.
 
 What a client takes out of an answer is the string behind its escapes; so that is what has to
-be looked at. Several backslashes count as one: JSON within a JSON string is escaped twice.
+be looked at. Several backslashes count as one: JSON within a JSON string is escaped twice. Before
+punctuation a backslash says nothing, as in Markdown's `ann\_smith@x.org`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ LENGTH_MAX = 26
 
 _ESCAPE = re.compile(
     r"\\{1,8}(?:u[dD][89abAB][0-9a-fA-F]{2}\\{1,8}u[dD][c-fC-F][0-9a-fA-F]{2}"
-    r'|u[0-9a-fA-F]{4}|["/bfnrt])'
+    r"|u[0-9a-fA-F]{4}|[bfnrt!-/:-@\[\]^_`{-~])"
 )
 _BEGUN = re.compile(
     r"\\{1,8}(?:u(?:[0-9a-fA-F]{0,3}|[dD][89abAB][0-9a-fA-F]{2}(?:\\{1,8}(?:u[0-9a-fA-F]{0,3})?)?))?\Z"
 )
-_SHORT = {'"': '"', "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def pieces(text: str, *, final: bool) -> tuple[list[tuple[str, str]], str]:
@@ -48,7 +49,7 @@ def _meant(escape: str) -> str:
     """Return the one character that an escape stands for."""
     body = escape.lstrip("\\")
     if body[0] != "u":
-        return _SHORT[body]
+        return _SHORT.get(body, body)
     code = int(body[1:5], 16)
     if len(body) > 5:  # noqa: PLR2004 - u and four digits: another half follows
         code = 0x10000 + ((code - 0xD800) << 10) + (int(body[-4:], 16) - 0xDC00)
