@@ -24,6 +24,8 @@ KV_DTYPE: Mapping[str, str] = MappingProxyType(
 )
 GROUPED = frozenset({"int4_awq", "w4a8_awq"})
 DTYPE = "bfloat16"
+# Of the memory that is free beside whatever serves on that GPU; a few tokens need little.
+SMOKE_KV_FRACTION = 0.2
 AWQ_GROUP = 128
 # Formats whose matrices the GEMM plugin multiplies; the others have kernels of their own.
 GEMM_PLUGIN = frozenset({"bf16", "int8_wo", "int4_awq"})
@@ -103,6 +105,24 @@ def trtllm_build(build: Planned, checkpoint: Path, output: Path) -> list[str]:
     } | build.spec.build.switches
     words = [word for name, value in said.items() for word in (f"--{name}", value)]
     flags.parse(flags.BUILD, words)
+    return words
+
+
+def run(engine: Path, tokenizer: Path, output: Path, prompt: str, tokens: int) -> list[str]:
+    """Return the options of run.py that decode a few tokens greedily and write their ids."""
+    words = [
+        *("--engine_dir", str(engine)),
+        *("--tokenizer_dir", str(tokenizer)),
+        *("--input_text", prompt),
+        "--no_add_special_tokens",
+        "--no_prompt_template",
+        *("--max_output_len", str(tokens)),
+        *("--top_k", "1"),
+        *("--output_csv", str(output)),
+        *("--kv_cache_free_gpu_memory_fraction", str(SMOKE_KV_FRACTION)),
+        *("--log_level", "info"),
+    ]
+    flags.parse(flags.RUN, words)
     return words
 
 

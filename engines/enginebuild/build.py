@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from enginebuild import install, manifest, render
+from enginebuild import install, manifest, render, smoke
 from enginebuild.builders import gpu, openvino
 from enginebuild.errors import BuildError
 from enginebuild.job import Job, gather
 from enginebuild.manifest import Built
 from enginebuild.spec import SPECS, BuildSpec, load
-from enginebuild.steps import Bench
+from enginebuild.steps import Bench, Step
 from enginebuild.toolbox import Toolbox
 
 PACKAGE = Path(__file__).resolve().parent
@@ -27,6 +27,7 @@ def build(
     sources: Path = MODELS,
     scratch: Path | None = None,
     toolbox: Toolbox | None = None,
+    tried: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Built:
     """Return the engine of that build, installed in `repository`; made only if it has changed.
@@ -38,28 +39,32 @@ def build(
     Args:
         build_id: The name of a file in `specs`/builds.
         repository: The Triton model repository to install into.
-        weights: The weights: a file or folder; by default the installed package, or a download.
+        weights: The weights: a file or folder; by default the package in Triton's
+            environment or this one, or a download.
         specs: Where models, SKUs and builds are read.
         sources: Where the checked-in Python models are; copied if `repository` is another.
         scratch: Where steps work; by default `.forebay/builds` beside the repository.
-        toolbox: TensorRT-LLM's programs and the machine's GPU; by default those installed.
+        toolbox: The programs of a build and the machine's GPU; by default those installed.
+        tried: Whether a new engine must decode a few tokens before it is installed.
         progress: Told, in a few words, each step that takes time.
 
     Raises:
         BuildError: if a spec is wrong, a rule refuses it, or a step fails.
     """
-    spec = load(build_id, specs)
+    spec, tools = load(build_id, specs), toolbox or Toolbox()
     if isinstance(spec, BuildSpec):
-        job = openvino.job(spec, weights, sources)
+        given = weights or tools.packaged(spec.model.source.package)
+        job = openvino.job(spec, given, sources)
     else:
         _require_own(repository, build_id)
-        job = gpu.job(spec, weights, toolbox or Toolbox(), specs, sources)
+        job = gpu.job(spec, weights, tools, specs, sources)
+    trial = smoke.step(spec, tools, sources, specs) if tried else None
     root = scratch or repository.parent / ".forebay" / "builds"
     home = repository / CORE / VERSION
     home.mkdir(parents=True, exist_ok=True)
     bench = Bench(root / build_id, progress)
     with bench.alone(), install.alone(home):
-        return _installed(job, bench, repository)
+        return _installed(job, trial, bench, repository)
 
 
 def _require_own(repository: Path, build_id: str) -> None:
@@ -70,7 +75,7 @@ def _require_own(repository: Path, build_id: str) -> None:
         )
 
 
-def _installed(job: Job, bench: Bench, repository: Path) -> Built:
+def _installed(job: Job, trial: Step | None, bench: Bench, repository: Path) -> Built:
     engine = repository / CORE / VERSION / render.ENGINE_DIRECTORY
     for step in job.first:
         bench.do(step)
@@ -79,13 +84,15 @@ def _installed(job: Job, bench: Bench, repository: Path) -> Built:
     if digest is None:
         for step in job.then:
             package = bench.do(step)
+        if trial is not None:
+            bench.do(trial)
         digest = str(manifest.read(package)["digest"])
         with install.scratch(engine) as folder:
             gather(package, folder)
             bench.tell(f"installing {CORE} ({digest[:12]})")
             install.swap_in(folder, engine)
         bench.clear()
-    configs = job.configs(digest)
+    configs = job.configs(manifest.named(manifest.read(engine)))
     changed = _install_models(job.python, repository)
     for model, text in configs.items():
         (repository / model / VERSION).mkdir(parents=True, exist_ok=True)

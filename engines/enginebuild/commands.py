@@ -3,11 +3,14 @@
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from enginebuild.errors import BuildError
@@ -22,18 +25,22 @@ os.execvp(sys.argv[2], sys.argv[2:])
 LAST_LINES = 12
 TOLD_EVERY_S = 2.0
 LINE_SHOWN = 120
+LAST_GRACE_S = 10.0
 
 
-def run(words: Sequence[str], log: Path, tell: Callable[[str], None]) -> None:
+def run(
+    words: Sequence[str], log: Path, tell: Callable[[str], None], limit_s: float | None = None
+) -> None:
     """Run a command to its end; it dies with this process, however that ends.
 
     Args:
         words: The program and its arguments.
         log: Appended to: the command line, then everything the program writes.
         tell: Told a line of the output now and then.
+        limit_s: When it is stopped, in seconds after its start.
 
     Raises:
-        BuildError: if the program is missing or fails.
+        BuildError: if the program is missing, fails, or is stopped.
     """
     last: deque[str] = deque(maxlen=LAST_LINES)
     with log.open("a", encoding="utf-8") as stream:
@@ -43,8 +50,13 @@ def run(words: Sequence[str], log: Path, tell: Callable[[str], None]) -> None:
             child = _started(words)
         except OSError as error:
             raise BuildError(f"{words[0]} cannot be run: {error.strerror}") from error
-        with child:
+        with child, _stopped_after(child, limit_s) as late:
             _follow(child, stream.write, last, tell)
+    if late.is_set():
+        raise BuildError(
+            f"{Path(words[0]).name} took longer than {limit_s:.0f} s and was stopped; all of it "
+            f"in {log}\n" + "\n".join(last)
+        )
     if child.returncode:
         raise BuildError(
             f"{Path(words[0]).name} ended with status {child.returncode}; all of it in {log}\n"
@@ -80,6 +92,33 @@ def _started(words: Sequence[str]) -> subprocess.Popen[str]:
         text=True,
         errors="replace",
     )
+
+
+@contextmanager
+def _stopped_after(
+    child: subprocess.Popen[str], limit_s: float | None
+) -> Iterator[threading.Event]:
+    """Stop a child that is late, and tell so by the event; politely first, for mpirun's ranks."""
+    late = threading.Event()
+    timers = [
+        threading.Timer(after_s, _signal, (child, number, late))
+        for number, after_s in (
+            ((signal.SIGTERM, limit_s), (signal.SIGKILL, limit_s + LAST_GRACE_S)) if limit_s else ()
+        )
+    ]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield late
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _signal(child: subprocess.Popen[str], number: signal.Signals, late: threading.Event) -> None:
+    late.set()
+    child.send_signal(number)
 
 
 def _follow(

@@ -18,6 +18,7 @@ FLAGS = Path(__file__).resolve().parent / "trtllm_flags.yaml"
 BUILD = "trtllm-build"
 CONVERT = "convert_checkpoint.py"
 QUANTIZE = "quantize.py"
+RUN = "run.py"
 READ = {"str": str, "int": int, "float": float}
 
 

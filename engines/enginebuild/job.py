@@ -18,14 +18,14 @@ class Job:
 
     `first` are the steps that find their inputs' content, and are asked even where the engine
     may be current. `then` are the others; the last writes the engine with its manifest.
-    `configs` gives each model's config.pbtxt for the manifest's digest, and `python` the folder
+    `configs` gives each model's config.pbtxt for what names the engine, and `python` the folder
     of the Python that a model runs, where it runs any.
     """
 
     build_id: str
     first: tuple[Step, ...]
     then: tuple[Step, ...]
-    configs: Callable[[str], Mapping[str, str]]
+    configs: Callable[[Mapping[str, str]], Mapping[str, str]]
     python: Mapping[str, Path]
 
 

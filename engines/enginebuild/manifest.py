@@ -11,6 +11,7 @@ from enginebuild.errors import BuildError
 
 MANIFEST = "manifest.json"
 ENGINE = "engine.json"
+TEXT = ("tokenizer.json", "chat_template.jinja")
 CHUNK_BYTES = 1 << 20
 
 
@@ -75,6 +76,14 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BuildError(f"{path} is not a manifest: it holds no object")
     return found
+
+
+def named(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters of config.pbtxt by which a client knows the engine and its text."""
+    files = found["files"]
+    texts = {name: files[name]["sha256"] for name in TEXT if name in files}
+    said = {f"engine_{Path(name).stem}_sha256": digest for name, digest in texts.items()}
+    return {"engine_manifest_digest": found["digest"], **said}
 
 
 def verify(folder: Path) -> str:

@@ -4,6 +4,7 @@ Nothing is substituted into text: a value either fits the message or the build f
 four agree with each other because they are made from one `BuildSpec`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from enginebuild import contract, pbtxt
@@ -15,24 +16,24 @@ ENGINE_DIRECTORY = "engine"
 TOKENIZER_DIRECTORY = "../../tensorrt_llm/1/engine"
 
 
-def configs(spec: BuildSpec, digest: str) -> dict[str, str]:
+def configs(spec: BuildSpec, named: Mapping[str, str]) -> dict[str, str]:
     """Return the text of `config.pbtxt` for each model of the repository, by its name.
 
     Args:
         spec: The build.
-        digest: The engine manifest's digest, which a client can read back over ModelConfig.
+        named: What names the engine (`manifest.named`), for clients to read over ModelConfig.
     """
     batch = spec.build.limits.max_batch_size
     made = (
         preprocessing(batch),
-        core(spec, digest),
+        core(spec, named),
         postprocessing(batch),
         ensemble(batch, continued=True),
     )
     return {message.name: pbtxt.printed(message) for message in made}
 
 
-def core(spec: BuildSpec, digest: str) -> Any:
+def core(spec: BuildSpec, named: Mapping[str, str]) -> Any:
     """Return the config of `tensorrt_llm`: decoupled, in-flight batched, paged."""
     limits = spec.build.limits
     outputs = (*contract.CORE_OUTPUTS, contract.OURS_PREVIOUS, contract.OURS_FINISHED)
@@ -56,7 +57,7 @@ def core(spec: BuildSpec, digest: str) -> Any:
             "cancellation_check_period_ms": str(CANCELLATION_CHECK_PERIOD_MS),
             "decoding_mode": "top_k_top_p",
             "guided_decoding_backend": "xgrammar",
-            "engine_manifest_digest": digest,
+            **named,
             "engine_max_batch_size": str(limits.max_batch_size),
             "engine_max_input_len": str(limits.max_input_len),
             "engine_max_num_tokens": str(limits.max_num_tokens),

@@ -16,22 +16,25 @@ STATS_PERIOD_MS = 100
 
 
 def configs(
-    build: Planned, digest: str, versions: Mapping[str, str], served_at: PurePosixPath = SERVED_AT
+    build: Planned,
+    named: Mapping[str, str],
+    versions: Mapping[str, str],
+    served_at: PurePosixPath = SERVED_AT,
 ) -> dict[str, str]:
     """Return the text of `config.pbtxt` for each model of the repository, by its name.
 
     Args:
         build: The planned build.
-        digest: The engine manifest's digest.
+        named: What names the engine: its manifest's digest and its text files' (`manifest.named`).
         versions: What the engine was made with, by package: `tensorrt_llm`, `tensorrt` ….
         served_at: Where Triton will see the repository; its backend takes absolute paths only.
     """
     batch = build.limits.max_batch_size
     if build.plan.output == "llmapi":
-        return {"tensorrt_llm": pbtxt.printed(llmapi(build, digest, versions))}
+        return {"tensorrt_llm": pbtxt.printed(llmapi(build, named, versions))}
     made = (
         render.preprocessing(batch),
-        core(build, digest, versions, served_at),
+        core(build, named, versions, served_at),
         render.postprocessing(batch),
         render.ensemble(batch, continued=False),
         bls(batch),
@@ -39,7 +42,12 @@ def configs(
     return {message.name: pbtxt.printed(message) for message in made}
 
 
-def core(build: Planned, digest: str, versions: Mapping[str, str], served_at: PurePosixPath) -> Any:
+def core(
+    build: Planned,
+    named: Mapping[str, str],
+    versions: Mapping[str, str],
+    served_at: PurePosixPath,
+) -> Any:
     """Return the config of `tensorrt_llm` for NVIDIA's backend, consistent with the engine."""
     limits = build.limits
     config = pbtxt.model(
@@ -77,7 +85,7 @@ def core(build: Planned, digest: str, versions: Mapping[str, str], served_at: Pu
     }
     if build.gpus > 1:
         said["gpu_device_ids"] = ",".join(str(rank) for rank in range(build.gpus))
-    pbtxt.set_parameters(config, said | facts(build, digest, versions))
+    pbtxt.set_parameters(config, said | facts(build, named, versions))
     return config
 
 
@@ -96,24 +104,24 @@ def bls(max_batch_size: int) -> Any:
     return config
 
 
-def llmapi(build: Planned, digest: str, versions: Mapping[str, str]) -> Any:
+def llmapi(build: Planned, named: Mapping[str, str], versions: Mapping[str, str]) -> Any:
     """Return the config of `tensorrt_llm` for the LLM API: text in, text out, no batching."""
     config = pbtxt.model(
         "tensorrt_llm", 0, llmapi_contract.INPUTS, llmapi_contract.OUTPUTS, backend="python"
     )
     config.model_transaction_policy.decoupled = True
-    pbtxt.set_parameters(config, facts(build, digest, versions))
+    pbtxt.set_parameters(config, facts(build, named, versions))
     return config
 
 
-def facts(build: Planned, digest: str, versions: Mapping[str, str]) -> dict[str, str]:
+def facts(build: Planned, named: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, str]:
     """Return what the router checks: which engine this is, made for what, within which limits."""
     limits = build.limits
     return {
         "engine_build": build.spec.build_id,
         "engine_gpus": str(build.gpus),
         "engine_kv_tokens": str(build.kv_tokens),
-        "engine_manifest_digest": digest,
+        **named,
         "engine_max_batch_size": str(limits.max_batch_size),
         "engine_max_input_len": str(limits.max_input_len),
         "engine_max_num_tokens": str(limits.max_num_tokens),

@@ -32,13 +32,13 @@ class Site:
     key: str
     tell: Tell
 
-    def run(self, words: Sequence[str]) -> None:
+    def run(self, words: Sequence[str], limit_s: float | None = None) -> None:
         """Run a command to its end, its output in the step's log.
 
         Raises:
-            BuildError: if it fails, with its last lines and where the log is.
+            BuildError: if it fails or is late, with its last lines and where the log is.
         """
-        commands.run(words, self.log, self.tell)
+        commands.run(words, self.log, self.tell, limit_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,24 @@ def toolbox(folder: Path, machine: Machine = H100) -> Toolbox:
     """Return the stand-ins; `folder` takes their executables."""
     return Toolbox(
         examples=STANDINS / "examples",
+        called="stand-ins of TensorRT-LLM, which compile and decode nothing",
+        mpirun=executable(folder, "mpirun"),
         trtllm_build=executable(folder, "trtllm-build"),
         fetch=executable(folder, "hf"),
-        python=sys.executable,
+        python=python(folder),
         machine=lambda: machine,
     )
+
+
+def python(folder: Path) -> str:
+    """Return this Python with the stand-in of the package tensorrt_llm in reach."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "python3"
+    path.write_text(
+        f'#!/bin/sh\nPYTHONPATH="{STANDINS / "packages"}" exec "{sys.executable}" "$@"\n'
+    )
+    path.chmod(0o755)
+    return str(path)
 
 
 def executable(folder: Path, name: str) -> str:
