@@ -129,6 +129,19 @@ def test_top_takes_only_ports(port):
     assert ran("top", "--http-port", port).exit_code == 2
 
 
+def test_top_says_which_engines_are_known_by_our_own_requests_alone():
+    serves = {
+        (("engine", "127.0.0.1:8001/tensorrt_llm"), ("target", "small")): 1.0,
+        (("engine", "gpu:8001/tensorrt_llm"), ("target", "large")): 1.0,
+    }
+    scraped = {(("engine", "127.0.0.1:8001/tensorrt_llm"), ("what", "active")): 3.0}
+    rows = top.engines({"forebay_serves": serves, "forebay_engine": scraped})
+    assert rows == [
+        {"engine": "127.0.0.1:8001/tensorrt_llm", "load": "scraped", "active": 3.0},
+        {"engine": "gpu:8001/tensorrt_llm", "load": "own in flight only"},
+    ]
+
+
 def test_top_shows_whole_engine_names_and_names_refused_requests():
     refused = (("door", "grpc"), ("route", ""), ("status", "invalid"), ("target", ""))
     name = "127.0.0.1:8001/" + "long" * 10
@@ -145,7 +158,7 @@ def test_top_shows_whole_engine_names_and_names_refused_requests():
     assert "…" not in told.getvalue()
     rows = [line.split("│") for line in told.getvalue().splitlines() if line.startswith("│")]
     assert name in "".join(row[1].strip() for row in rows)
-    assert ["3", "-"] in [[cell.strip() for cell in row[2:4]] for row in rows]
+    assert ["3", "-"] in [[cell.strip() for cell in row[3:5]] for row in rows]
     assert "kv" in told.getvalue()
 
 

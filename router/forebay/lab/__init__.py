@@ -1,0 +1,1 @@
+"""Beside the command line: what tries policies out before they meet users."""

@@ -1,0 +1,172 @@
+"""Drives the router's own admission, `forebay.policy.admission`, on the simulated clock.
+
+Not a copy of the policy and not a model of it: the same controller, told the same things as the
+router's event loop tells it. One thing is told more coarsely: the stream that times an engine's
+steps reports each, every other one now and then, since its tokens only add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from forebay.policy.admission.controller import Controller
+from forebay.policy.admission.terms import Ask, Place, ReplicaSpec, Terms
+from forebay.values import Admit, Refuse, Spill
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebay.lab.engine_sim import Job
+    from forebay.lab.stage import Stage
+    from forebay.policy.admission.outside import Outside
+    from forebay.policy.admission.terms import Ticket
+    from forebay.values import Placement, Scrape
+
+LOCAL, CLOUD = "local", "cloud"
+
+_SWEEP_SEGMENTS = 32
+"""Segments of an engine after which all its streams report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the router is told before the run; `replicas` are those it may use, by number."""
+
+    terms: Sequence[Terms]
+    replicas: Sequence[tuple[int, ReplicaSpec]]
+    cloud: Place
+    outside: Outside | None = None
+
+
+class Forebay:
+    """One router."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._cloud = known.cloud
+        self.controller = Controller([Place(LOCAL, pool=LOCAL), known.cloud], outside=known.outside)
+        self._replicas = {
+            number: self.controller.join(spec, 0.0) for number, spec in known.replicas
+        }
+        self._numbers = {spec.name: number for number, spec in known.replicas}
+        self._tickets: dict[Job, Ticket] = {}
+        self._jobs: dict[Ticket, Job] = {}
+        self._segments = dict.fromkeys(self._replicas, 0)
+
+    # ---- what happens ------------------------------------------------------------------------
+
+    def arrived(self, stage: Stage, job: Job) -> None:
+        """Ask for a place."""
+        self.controller.refit(stage.now_s)
+        self._ask(stage, job, LOCAL)
+        self._drain(stage)
+
+    def stepped(self, stage: Stage, replica: int) -> None:
+        """Report the stream that times the engine's steps, and now and then all of them."""
+        if (known := self._replicas.get(replica)) is None:
+            return
+        probe = known.probe
+        if probe is not None:
+            self._progress(stage, self._jobs[probe], probe)
+        self._segments[replica] += 1
+        if self._segments[replica] % _SWEEP_SEGMENTS == 0:
+            for job in stage.engines[replica].streams:
+                if (ticket := self._tickets.get(job)) is not None and ticket.first_s is not None:
+                    self._progress(stage, job, ticket)
+
+    def first_token(self, stage: Stage, job: Job) -> None:
+        """Report it."""
+        self.controller.tokens(self._tickets[job], 1, stage.now_s)
+        self._drain(stage)
+
+    def ended(self, stage: Stage, job: Job) -> None:
+        """Report how it ended."""
+        ticket = self._tickets.pop(job, None)
+        if ticket is None:
+            return
+        del self._jobs[ticket]
+        if job.ended == "served":
+            left = job.output_tokens - ticket.tokens
+            if left > 0:
+                self.controller.tokens(ticket, left, stage.now_s)
+            self.controller.ended(ticket, "served", stage.now_s)
+        else:
+            self.controller.ended(ticket, "failed", stage.now_s)
+        self._drain(stage)
+
+    def failed(self, stage: Stage, job: Job) -> None:
+        """Ask again: nothing of it had been sent."""
+        ticket = self._tickets.pop(job)
+        del self._jobs[ticket]
+        self.controller.ended(ticket, "failed", stage.now_s)
+        self._ask(stage, job, LOCAL)
+        self._drain(stage)
+
+    def died(self, stage: Stage, replica: int) -> None:  # noqa: ARG002 - the port's own shape
+        """Take it out of the pool."""
+        if (gone := self._replicas.pop(replica, None)) is not None:
+            self.controller.leave(gone)
+
+    def scraped(self, stage: Stage, replica: int, scrape: Scrape) -> None:
+        """Hand the metrics on."""
+        if (known := self._replicas.get(replica)) is not None:
+            self.controller.scraped(known, scrape, known.own)
+            self._drain(stage)
+
+    def woken(self, stage: Stage) -> None:
+        """Decide what is due."""
+        self._drain(stage)
+
+    def repriced(self, stage: Stage, factor: float) -> None:  # noqa: ARG002 - the port's own shape
+        """Tell the new prices: they hold from the next request on."""
+        self.controller.state.places[CLOUD] = replace(
+            self._cloud,
+            input_usd=self._cloud.input_usd * factor,
+            output_usd=self._cloud.output_usd * factor,
+        )
+
+    # ---- decisions ---------------------------------------------------------------------------
+
+    def _ask(self, stage: Stage, job: Job, target: str) -> None:
+        ask = Ask(
+            id=str(job.number),
+            terms=self._known.terms[job.label],
+            target=target,
+            prompt_tokens=job.input_tokens,
+            max_tokens=job.max_tokens,
+            arrived_s=job.arrived_s,
+        )
+        ticket = self.controller.ask(ask, stage.now_s)
+        self._tickets[job], self._jobs[ticket] = ticket, job
+
+    def _progress(self, stage: Stage, job: Job, ticket: Ticket) -> None:
+        if job.where is None or job.where < 0:
+            return
+        new = stage.engines[job.where].emitted(job, stage.now_s) - ticket.tokens
+        if new > 0:
+            self.controller.tokens(ticket, new, stage.now_s)
+
+    def _drain(self, stage: Stage) -> None:
+        while decided := self.controller.drain(stage.now_s):
+            for ticket, placement in decided:
+                self._obey(stage, ticket, placement)
+        due_s = self.controller.due_s()
+        if due_s is not None:
+            stage.wake(self, due_s)
+
+    def _obey(self, stage: Stage, ticket: Ticket, placement: Placement) -> None:
+        job = self._jobs[ticket]
+        if isinstance(placement, Admit) and placement.target == CLOUD:
+            stage.spill(job)
+        elif isinstance(placement, Admit):
+            stage.submit(job, self._numbers[placement.replica])
+        elif isinstance(placement, Spill):
+            del self._jobs[ticket]
+            self._ask(stage, job, placement.target)
+        elif isinstance(placement, Refuse):
+            # The controller is done with it already: there is no end to tell it of.
+            del self._jobs[self._tickets.pop(job)]
+            stage.refuse(job)
+        else:
+            raise AssertionError(f"{placement!r} is no final decision")

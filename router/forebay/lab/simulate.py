@@ -1,0 +1,98 @@
+"""What `forebay simulate` does: a scenario and a question in, rows out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from forebay.errors import SettingsError
+from forebay.lab.rows import POLICIES, Row, Rows
+from forebay.lab.scenario import Disturbance, law_of, read_scenario
+from forebay.lab.setting import Setting
+from forebay.lab.shelf import Shelf
+from forebay.lab.traces import heavy_tailed, merged, read_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from forebay.lab.scenario import Scenario
+    from forebay.lab.traces import Traced
+
+_HEAVY_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked; `traces` empty means the scenario's, `columns` and `form` None likewise."""
+
+    scenario: Path
+    loads: Sequence[float]
+    policies: Sequence[str]
+    seeds: Sequence[int]
+    traces: Sequence[Path] = ()
+    columns: Mapping[str, str] | None = None
+    form: str | None = None
+    disturbance: str | None = None
+    oracles: bool = False
+    search: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The rows to be played, and what they are relative to."""
+
+    rows: Rows
+    question: Question
+
+    def played(self) -> Iterator[Row]:
+        """Play the rows: by load, policy, seed, in the order asked."""
+        for load in self.question.loads:
+            for policy in self.question.policies:
+                for seed in self.question.seeds:
+                    asked = self.question
+                    yield self.rows.row(
+                        load, policy, seed, oracles=asked.oracles, search=asked.search
+                    )
+
+
+def answer(question: Question, home: Path) -> Answer:
+    """Read all that is named and measure 1x; the rows are played when they are asked for.
+
+    Raises:
+        SettingsError: a file, an engine, a policy or a disturbance is wrong or unknown.
+    """
+    scenario = read_scenario(question.scenario)
+    beside = question.scenario.parent
+    for policy in question.policies:
+        if policy not in POLICIES:
+            raise SettingsError(f"no policy {policy!r}; there are {', '.join(POLICIES)}")
+    wrong = Disturbance()
+    if question.disturbance is not None:
+        if question.disturbance not in scenario.disturbances:
+            known = ", ".join(scenario.disturbances) or "none"
+            raise SettingsError(f"no disturbance {question.disturbance!r}; there are {known}")
+        wrong = scenario.disturbances[question.disturbance]
+    law, noise = law_of(scenario, question.form or scenario.engine, beside)
+    trace = _trace(question, scenario)
+    if wrong.heavy_tail:
+        trace = heavy_tailed(trace, _HEAVY_SEED)
+    setting = Setting(scenario, trace, law, noise, wrong)
+    return Answer(Rows(setting, Shelf(home / "simulate")), question)
+
+
+def as_json(row: Row) -> dict[str, object]:
+    """Return a row as it is printed."""
+    return asdict(row)
+
+
+def _trace(question: Question, scenario: Scenario) -> list[Traced]:
+    """Return the requests; a file that bears the name of one of the scenario's has its mix."""
+    beside = question.scenario.parent
+    columns = question.columns or scenario.columns.model_dump()
+    if not question.traces:
+        files = [(beside / one.file, one.mix) for one in scenario.traces]
+    else:
+        mixes = {one.file.rsplit("/", 1)[-1]: one.mix for one in scenario.traces}
+        files = [(path, mixes.get(path.name, "other")) for path in question.traces]
+    return merged([read_trace(path, columns, mix) for path, mix in files])

@@ -1,0 +1,189 @@
+"""Reads traces: who asked when, with how long a prompt and how long an answer.
+
+CSV with a header, or JSON lines, told apart by the file's name. A column map says which column
+holds what; times are seconds or ISO dates. Zero tokens count as one: an engine takes in and
+answers at least that.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from forebay.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+FIELDS = ("arrival", "input", "output")
+_TOKENS_MAX = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """One request of a trace; `at_s` counts from any common origin, `mix` deals it a class."""
+
+    at_s: float
+    input_tokens: int
+    output_tokens: int
+    mix: str
+
+
+def column_map(text: str) -> dict[str, str]:
+    """Return what `arrival=A,input=B,output=C` says.
+
+    Raises:
+        SettingsError: a part is no `field=column`, or a field is missing or unknown.
+    """
+    columns = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if set(columns) != set(FIELDS) or text.count(",") != len(FIELDS) - 1:
+        raise SettingsError(
+            f"{text!r} is no column map; write arrival=COLUMN,input=COLUMN,output=COLUMN"
+        )
+    return columns
+
+
+def read_trace(path: Path, columns: Mapping[str, str], mix: str) -> list[Traced]:
+    """Return the requests of one file in its order.
+
+    Raises:
+        SettingsError: `FILE:LINE: what is wrong`, or that the file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = _json_rows(path, file) if _is_json(path) else _csv_rows(path, file, columns)
+            requests = [_request(f"{path}:{line}", row, columns, mix) for line, row in rows]
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such trace") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    if not requests:
+        raise SettingsError(f"{path}: holds no requests")
+    return requests
+
+
+def merged(traces: list[list[Traced]]) -> list[Traced]:
+    """Return all requests by time, the first at zero.
+
+    Raises:
+        SettingsError: fewer than two, or all at one time: nothing can be said of their rate.
+    """
+    together = sorted((one for trace in traces for one in trace), key=lambda one: one.at_s)
+    if len(together) < 2 or together[-1].at_s <= together[0].at_s:  # noqa: PLR2004 - a span's ends
+        raise SettingsError("the traces hold no two requests at different times; a load needs some")
+    start_s = together[0].at_s
+    return [
+        Traced(one.at_s - start_s, one.input_tokens, one.output_tokens, one.mix) for one in together
+    ]
+
+
+def heavy_tailed(trace: list[Traced], seed: int) -> list[Traced]:
+    """Return a trace with as many requests and tokens, but in bursts and with long tails.
+
+    Lengths are stretched by lognormal factors (sigma 1), gaps by factors of a gamma
+    distribution with shape 0.3; sums stay what they were, but for prompts cut at 16,384 tokens
+    and answers cut at 4,096.
+    """
+    rng = np.random.default_rng((seed, 7919))
+    count = len(trace)
+    inputs = np.array([one.input_tokens for one in trace], dtype=np.float64)
+    outputs = np.array([one.output_tokens for one in trace], dtype=np.float64)
+    long_in = inputs * np.exp(rng.standard_normal(count))
+    long_out = outputs * np.exp(rng.standard_normal(count))
+    long_in *= inputs.sum() / long_in.sum()
+    long_out *= outputs.sum() / long_out.sum()
+    gaps = rng.gamma(0.3, 1.0, count)
+    at = np.cumsum(gaps) - gaps[0]
+    at *= trace[-1].at_s / at[-1]
+    return [
+        Traced(float(t), int(min(16384, max(1, i))), int(min(4096, max(1, o))), one.mix)
+        for t, i, o, one in zip(at, long_in, long_out, trace, strict=True)
+    ]
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix in {".jsonl", ".ndjson", ".json"}
+
+
+def _csv_rows(
+    path: Path, file: Iterator[str], columns: Mapping[str, str]
+) -> Iterator[tuple[int, dict[str, object]]]:
+    reader = csv.DictReader(file)
+    missing = [one for one in columns.values() if one not in (reader.fieldnames or ())]
+    if missing:
+        has = ", ".join(reader.fieldnames or ()) or "nothing"
+        raise SettingsError(
+            f"{path}:1: no column {missing[0]!r}; the header has {has}. Map columns with "
+            "--columns arrival=COLUMN,input=COLUMN,output=COLUMN"
+        )
+    try:
+        for row in reader:
+            yield reader.line_num, dict(row)
+    except csv.Error as error:
+        raise SettingsError(f"{path}:{reader.line_num}: is no CSV: {error}") from None
+
+
+def _json_rows(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str, object]]]:
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            raise SettingsError(f"{path}:{line}: is no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise SettingsError(f"{path}:{line}: is no JSON object")
+        yield line, row
+
+
+def _request(place: str, row: Mapping[str, object], columns: Mapping[str, str], mix: str) -> Traced:
+    for column in columns.values():
+        if row.get(column) is None or row[column] == "":
+            raise SettingsError(f"{place}: {column!r} is missing")
+    return Traced(
+        _seconds(place, columns["arrival"], row[columns["arrival"]]),
+        _tokens(place, columns["input"], row[columns["input"]]),
+        _tokens(place, columns["output"], row[columns["output"]]),
+        mix,
+    )
+
+
+def _tokens(place: str, column: str, value: object) -> int:
+    try:
+        tokens = float(str(value))
+    except ValueError:
+        tokens = math.nan
+    if not (0 <= tokens <= _TOKENS_MAX) or tokens != int(tokens):
+        raise SettingsError(f"{place}: {column!r} is {value!r}; tokens are a whole number from 0")
+    return max(1, int(tokens))
+
+
+def _seconds(place: str, column: str, value: object) -> float:
+    said = str(value)
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = _date_s(said)
+    if not math.isfinite(seconds):
+        raise SettingsError(f"{place}: {column!r} is {said!r}; a time is seconds or an ISO date")
+    return seconds
+
+
+def _date_s(said: str) -> float:
+    """Return a date's seconds; Python reads six digits of a second, so those beyond are added."""
+    try:
+        at = datetime.fromisoformat(said)
+    except ValueError:
+        return math.nan
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return at.timestamp()

@@ -1,0 +1,67 @@
+"""Scenario files: the checked-in one is whole, and engines come from numbers or from a fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from lab.small import WHOLE, setting, trace
+
+from forebay.errors import SettingsError
+from forebay.lab.scenario import law_of, read_scenario
+from forebay.lab.step_time import Noise
+from forebay.lab.traces import merged, read_trace
+
+CHECKED_IN = Path(__file__).parents[2] / "data" / "scenarios" / "azure-five-classes.yaml"
+
+
+def test_the_checked_in_scenario_is_azures_hour_with_five_classes():
+    scenario = read_scenario(CHECKED_IN)
+    columns = scenario.columns.model_dump()
+    files = [(CHECKED_IN.parent / one.file, one.mix) for one in scenario.traces]
+    requests = merged([read_trace(path, columns, mix) for path, mix in files])
+    assert len(requests) == 28_185
+    assert requests[-1].at_s == pytest.approx(3513, abs=1), "58 min and a half"
+    assert len(scenario.classes) == 5
+    for form in scenario.engines:
+        law, noise = law_of(scenario, form, CHECKED_IN.parent)
+        assert law.step_s(1, 1000, 0) > 0
+        assert noise.factors((1,))() == noise.factors((1,))()
+
+
+def fitted(tmp_path, content):
+    (tmp_path / "fit.json").write_text(content)
+    whole = WHOLE | {"engines": {"linear": {"form": "linear", "fit": "fit.json"}}}
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(whole))
+    return law_of(read_scenario(path), "linear", tmp_path)
+
+
+def test_a_fit_gives_the_coefficients(tmp_path):
+    told = {"a_ms": 12.0, "b_ms": 0.5, "c_ms": 0.001, "d_ms": 0.3, "measured_on": "anything"}
+    law, noise = fitted(tmp_path, json.dumps(told))
+    assert law.step_s(2, 100, 10) == pytest.approx((12 + 2 * 0.5 + 100 * 0.001 + 10 * 0.3) / 1e3)
+    assert noise == Noise()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a_ms": 1}', '{"a_ms": "fast"}'])
+def test_a_file_that_is_no_fit_is_told(tmp_path, content):
+    with pytest.raises(SettingsError, match=r"fit\.json: is no fit with a_ms"):
+        fitted(tmp_path, content)
+
+
+def test_a_manifest_tells_a_linear_engine_exactly_and_another_nearly():
+    exact = setting(trace(10))
+    assert exact.manifest().a_s == pytest.approx(exact.law.coefficients.a_s)
+    assert exact.manifest().d_s == pytest.approx(exact.law.coefficients.d_s)
+    roofline = setting(trace(10), "max")
+    told = roofline.manifest().step_s(8, 8000, 128)
+    assert told == pytest.approx(roofline.law.step_s(8, 8000, 128), rel=0.35)
+
+
+def test_classes_are_dealt_by_their_shares_and_by_seed():
+    made = setting(trace(4000))
+    labels = [job.label for job in made.jobs(100.0, 1)]
+    assert [labels.count(n) / 4000 for n in range(3)] == pytest.approx([0.6, 0.2, 0.2], abs=0.02)
+    assert labels == [job.label for job in made.jobs(50.0, 1)], "whatever the load"
+    assert labels != [job.label for job in made.jobs(100.0, 2)]

@@ -1,0 +1,85 @@
+"""Traces: what is read, and what is said of one that cannot be."""
+
+import pytest
+from lab.small import trace
+
+from forebay.errors import SettingsError
+from forebay.lab.traces import column_map, heavy_tailed, merged, read_trace
+
+COLUMNS = {"arrival": "at", "input": "in", "output": "out"}
+
+
+def written(tmp_path, text, name="trace.csv"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "at,in,out\n2023-11-16 18:17:03.9799600,5,2\n2023-11-16 18:17:05.4799600,7,0\n"),
+        ("t.csv", "out,x,in,at\n2,,5,100\n0,,7,101.5\n"),
+        ("t.jsonl", '{"at": 100, "in": 5, "out": 2}\n\n{"at": "101.5", "in": 7.0, "out": 0}\n'),
+    ],
+)
+def test_a_trace_is_read_by_its_columns(tmp_path, name, text):
+    first, second = merged([read_trace(written(tmp_path, text, name), COLUMNS, "mix")])
+    assert (first.at_s, first.input_tokens, first.output_tokens) == (0.0, 5, 2)
+    assert second.at_s == pytest.approx(1.5)
+    assert (second.input_tokens, second.output_tokens) == (7, 1), "no answer is shorter than one"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        ("at,in,out\n1,2,3\n2,x,3\n", "t.csv", "t.csv:3: 'in' is 'x'"),
+        ("at,in,out\n1,2,-3\n", "t.csv", "t.csv:2: 'out' is '-3'"),
+        ("at,in,out\n1,2.5,3\n", "t.csv", "t.csv:2: 'in' is '2.5'"),
+        ("at,in,out\n1,nan,3\n", "t.csv", "t.csv:2: 'in' is 'nan'"),
+        ("at,in,out\nsoon,2,3\n", "t.csv", "t.csv:2: 'at' is 'soon'"),
+        ("at,in,out\ninf,2,3\n", "t.csv", "t.csv:2: 'at' is 'inf'"),
+        ("at,in,out\n1,2\n", "t.csv", "t.csv:2: 'out' is missing"),
+        ("at,in\n1,2\n", "t.csv", "t.csv:1: no column 'out'; the header has at, in"),
+        ("at,in,out\n", "t.csv", "t.csv: holds no requests"),
+        ("", "t.csv", "t.csv:1: no column 'at'; the header has nothing"),
+        (b"at,in,out\n\xff,2,3\n", "t.csv", "is not UTF-8"),
+        ('{"at": 1, "in": 2, "out": 3}\n{', "t.jsonl", "t.jsonl:2: is no JSON"),
+        ("[1]\n", "t.jsonl", "t.jsonl:1: is no JSON object"),
+        ('{"at": 1, "in": 2}\n', "t.jsonl", "t.jsonl:1: 'out' is missing"),
+        ('{"at": 1, "in": [2], "out": 3}\n', "t.jsonl", "t.jsonl:1: 'in' is [2]"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(tmp_path, text, name, said):
+    with pytest.raises(SettingsError) as error:
+        read_trace(written(tmp_path, text, name), COLUMNS, "mix")
+    assert said in str(error.value)
+
+
+def test_a_trace_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(SettingsError, match="no such trace"):
+        read_trace(tmp_path / "none.csv", COLUMNS, "mix")
+
+
+def test_requests_at_one_time_have_no_rate(tmp_path):
+    path = written(tmp_path, "at,in,out\n1,2,3\n1,2,3\n")
+    with pytest.raises(SettingsError, match="different times"):
+        merged([read_trace(path, COLUMNS, "mix")])
+
+
+@pytest.mark.parametrize(
+    "said", ["", "arrival=a", "arrival=a,input=b,output=c,more=d", "arrival,input=b,output=c"]
+)
+def test_a_column_map_names_all_three(said):
+    assert column_map("arrival=a,input=b,output=c") == {"arrival": "a", "input": "b", "output": "c"}
+    with pytest.raises(SettingsError, match="column map"):
+        column_map(said)
+
+
+def test_a_heavy_tail_keeps_sums_and_lengthens_what_is_long():
+    calm = trace(3000)
+    heavy = heavy_tailed(calm, seed=1)
+    total = sum(one.input_tokens for one in calm)
+    assert sum(one.input_tokens for one in heavy) == pytest.approx(total, rel=0.02)
+    assert heavy[-1].at_s == pytest.approx(calm[-1].at_s)
+    assert max(h.input_tokens for h in heavy) > 2 * max(c.input_tokens for c in calm)
