@@ -3,7 +3,7 @@
 What holds here, and why:
 - The first `Token` yielded is the point of no return: after it nothing is tried again, because
   the client has read it.
-- Between reading a load and reserving a slot nothing awaits, or a burst would stampede.
+- A place is decided on and reserved in one step, or a burst would stampede.
 - Loads are read again on every rung: the world has moved while the last one answered.
 - Each request leaves exactly one record, in `finally`, whatever happened.
 - Spill (capacity), failover (the target broke) and escalate (quality) are different moves.
@@ -16,20 +16,17 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from forebay.errors import (
-    AnswerRefused,
-    EngineFailed,
-    EngineUnavailable,
-    ForebayError,
-    status_of,
-)
+from forebay.errors import AnswerRefused, ForebayError, status_of
 from forebay.house import House, human_not_built
+from forebay.policy.health import at_fault
 from forebay.policy.tools import Calls
+from forebay.ports import Held
 from forebay.values import (
     Call,
     Chunk,
     Decided,
     Done,
+    Downgrade,
     Event,
     Explanation,
     Failed,
@@ -39,15 +36,17 @@ from forebay.values import (
     Verdict,
 )
 from forebay.walk import (
+    Run,
     Setback,
     Step,
     Unfit,
     Unsent,
     Walk,
     ending,
+    first_step,
     following,
     setback_of,
-    setback_of_refusal,
+    setback_of_placement,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +54,8 @@ if TYPE_CHECKING:
 
     from forebay.policy import verify
     from forebay.policy.choose import Chosen
-    from forebay.values import Prepared, Request, ToolCall
+    from forebay.ports import Lease
+    from forebay.values import Request, ToolCall
 
 
 class Corridor:
@@ -113,10 +113,11 @@ class Corridor:
         """Take steps until one answers; when none is left, do as the route says."""
         chosen = walk.chosen = self._house.choose(walk.request)
         request = self._house.completed(walk.request, chosen)
+        chosen = await self._house.ranked(chosen, request)
         ladder = deque(chosen.ladder)
         tried: set[str] = set()
         setbacks: list[Setback] = []
-        step: Step | None = Step(ladder.popleft(), "first", chosen.reason)
+        step: Step | None = first_step(chosen, ladder)
         while step is not None:
             tried.add(step.target)
             setback: Setback | None = None
@@ -138,34 +139,39 @@ class Corridor:
     async def _take(
         self, walk: Walk, chosen: Chosen, request: Request, step: Step
     ) -> AsyncGenerator[Event | Setback, None]:
-        """Reserve a slot at the step's target and try to answer there."""
+        """Get a place at the step's target, which may take its time, and try to answer there."""
+        house = self._house
         try:
-            prepared = await self._house.engine(step.target).prepare(request)
-            self._house.in_time(request)
+            prepared = await house.engine(step.target).prepare(request)
+            house.in_time(request)
         except ForebayError as error:
             walk.end(step, status_of(error).reason)
             if (setback := setback_of(error)) is None:
                 raise
             yield setback
             return
-        if (refused := self._house.refusal(chosen, step.target, prepared)) is not None:
-            walk.end(step, refused.reason)
-            yield setback_of_refusal(refused)
+        held = await house.admission.place(house.ask(chosen, request, step, prepared))
+        if not isinstance(held, Held):
+            walk.end(step, held.reason, waited_s=held.waited_s)
+            yield setback_of_placement(held)
             return
-        lease = self._house.fleet.reserve(step.target, chosen.of.name)
+        placed, lease = held
         try:
-            walk.begin(step, prepared)
-            gate = self._house.gate(chosen, request, step.target)
-            yield self._decided(chosen, step, prepared, gate.release)
-            call = self._house.call(request, step.target, prepared)
-            async with aclosing(self._attempt(walk, step, call, gate)) as events:
+            if isinstance(placed, Downgrade):
+                step = Step(placed.target, "downgrade", placed.reason)
+                prepared = await house.engine(step.target).prepare(request)
+            walk.begin(step, prepared, placed)
+            gate = house.gate(chosen, request, step.target)
+            yield self._decided(chosen, step, walk.run, gate.release)
+            call = house.call(request, step.target, prepared, placed.replica)
+            async with aclosing(self._attempt(walk, step, call, gate, lease)) as events:
                 async for event in events:
                     yield event
         finally:
-            lease.release()
+            lease.end("cancelled")
 
     async def _attempt(
-        self, walk: Walk, step: Step, call: Call, gate: verify.Gate
+        self, walk: Walk, step: Step, call: Call, gate: verify.Gate, lease: Lease
     ) -> AsyncGenerator[Event | Setback, None]:
         """Stream one target's answer through the gate, then judge it whole."""
         house, outcome = self._house, "cancelled"
@@ -175,13 +181,17 @@ class Corridor:
             async with aclosing(house.engines[step.target].generate(call)) as chunks:
                 async for chunk in chunks:
                     if chunk.tokens:
-                        walk.run.saw(chunk.tokens, house.clock.now_s())
+                        now_s = house.clock.now_s()
+                        walk.run.saw(chunk.tokens, now_s)
+                        lease.saw(chunk.tokens, now_s)
+                    if chunk.usage is not None:
+                        walk.run.usage = chunk.usage
                     unsent.add(chunk)
                     last = chunk
                     if text := calls.feed(gate.feed(chunk.text)):
                         walk.commit(house.clock.now_s())
                         yield unsent.token(text)
-            house.fleet.served(step.target)
+            lease.end("served")
             text, verdicts = gate.finish()
             for verdict in verdicts:
                 yield verdict
@@ -198,14 +208,13 @@ class Corridor:
             yield self._done(walk, last)
         except ForebayError as error:
             outcome = status_of(error).reason
-            if isinstance(error, EngineUnavailable | EngineFailed):
-                house.fleet.failed(step.target)
+            lease.end("failed" if at_fault(error) else "cancelled")
             setback = setback_of(error)
             if setback is None or walk.committed:
                 raise
             yield setback
         finally:
-            walk.end(step, outcome, verdicts)
+            walk.end(step, outcome, verdicts, usd=house.usd(step.target, walk.run.usage))
 
     def _exhausted(self, walk: Walk, chosen: Chosen, setbacks: list[Setback]) -> list[Event]:
         """Return what a client gets when no rung's answer passed, or raise why it gets none."""
@@ -218,17 +227,22 @@ class Corridor:
         walk.commit(self._house.clock.now_s())
         return [unfit.token, self._done(walk, unfit.last, flagged=True)]
 
-    def _decided(self, chosen: Chosen, step: Step, prepared: Prepared, release: Release) -> Decided:
+    def _decided(self, chosen: Chosen, step: Step, run: Run, release: Release) -> Decided:
+        placed = run.placed
+        assert placed is not None
         return Decided(
             route=chosen.of.name,
             target=step.target,
             move=step.move,
-            reason=step.reason,
+            reason=step.reason if placed.reason is Reason.HEADROOM else placed.reason,
             why=chosen.why,
             labels=chosen.labels,
             policy=self._house.policy.version,
             release=release,
-            prompt_tokens=prepared.prompt_tokens,
+            prompt_tokens=run.usage.prompt_tokens,
+            replica=placed.replica,
+            waited_s=placed.waited_s,
+            predicted=placed.predicted,
         )
 
     def _done(self, walk: Walk, last: Chunk, *, flagged: bool = False) -> Done:

@@ -63,6 +63,10 @@ class AnswerRefused(ForebayError):
     """Every rung of the ladder answered and no answer passed its verifiers."""
 
 
+class Declined(ForebayError):
+    """A provider or its model would not answer this; another target may, the same one will not."""
+
+
 class DeadlineExceeded(ForebayError):
     """The client's deadline passed, or could not be met."""
 
@@ -90,6 +94,7 @@ STATUS: dict[type[ForebayError], Status] = {
     EngineUnavailable: Status("engine_unavailable", "UNAVAILABLE", 503),
     EngineFailed: Status("engine_failed", "ABORTED", 502),
     AnswerRefused: Status("answer_refused", "ABORTED", 502),
+    Declined: Status("declined", "FAILED_PRECONDITION", 422),
     DeadlineExceeded: Status("deadline_exceeded", "DEADLINE_EXCEEDED", 504),
     SettingsError: Status("settings", "FAILED_PRECONDITION", 500),
 }

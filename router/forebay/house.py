@@ -6,21 +6,26 @@ and from what the house knows now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from forebay.errors import DeadlineExceeded, ForebayError, NotBuilt
-from forebay.policy import admit, offer, verify
+from forebay.policy import offer, verify
+from forebay.policy.admission import Ask, Offer
+from forebay.policy.admission.affinity import blocks
+from forebay.policy.admission.book import Book
+from forebay.policy.admission.prefer import prefer
 from forebay.policy.choose import choose
-from forebay.policy.rules import HUMAN
+from forebay.policy.rules import HUMAN, AnyOf
 from forebay.values import Call, Reason, Refuse, Release, Rung
+from forebay.walk import Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from forebay.policy.choose import Chosen, Policy
-    from forebay.ports import Clock, Engine, Fleet, Ledger
-    from forebay.values import Prepared, Request
+    from forebay.ports import Admission, Clock, Engine, Ledger
+    from forebay.values import Prepared, Request, Usage
 
 DEFAULT_MAX_TOKENS = 1024
 """The longest answer where neither the request nor the target says."""
@@ -32,9 +37,10 @@ class House:
 
     policy: Policy
     engines: Mapping[str, Engine]
-    fleet: Fleet
+    admission: Admission
     clock: Clock
     ledger: Ledger
+    book: Book = field(default_factory=Book)
 
     def choose(self, request: Request) -> Chosen:
         """Return the class that takes a request; raise where nobody does."""
@@ -79,44 +85,85 @@ class House:
         release = chosen.of.route.stream if request.stream else Release.FINAL
         return verify.Gate(chosen.of.route.verify, subject, stream=release)
 
-    def refusal(self, chosen: Chosen, target: str, prepared: Prepared) -> Refuse | None:
-        """Return the first limit that one more request at `target` would break, as of now."""
-        return admit.refusal(
-            target,
-            self.policy.targets[target].limits,
-            chosen.of.route.constraints,
-            self.fleet.load(target, chosen.of.name),
-            admit.Demand(prepared, self.engines[target].abilities),
+    def ask(self, chosen: Chosen, request: Request, step: Step, prepared: Prepared) -> Ask:
+        """Return what admission is asked before a step.
+
+        A promise of latency counts from the request's arrival, also where capacity sends it on;
+        after an answer that failed or an engine that broke it counts from now, because that time
+        is gone, and only the client's own deadline still binds.
+        """
+        engine = self.engine(step.target)
+        fresh = step.move in ("failover", "escalate")
+        spill_to = chosen.spill_to if step.spill else None
+        abilities = engine.abilities
+        return Ask(
+            id=request.id,
+            terms=self.book.terms(chosen.of, spill_to),
+            target=step.target,
+            prompt_tokens=prepared.prompt_tokens,
+            max_tokens=self.most(request, step.target, prepared),
+            arrived_s=self.clock.now_s() if fresh else request.received_s,
+            room_tokens=min(abilities.max_input_tokens, abilities.max_seq_tokens - 1),
+            whole=prepared.whole,
+            deadline_s=request.deadline_s,
+            tier=chosen.labels.tier or "",
+            blocks=blocks(prepared.ids),
         )
 
     async def rung(self, chosen: Chosen, request: Request, target: str) -> Rung:
         """Return where a rung would be placed, were it called now."""
-        refused, tokens = await self._glance(chosen, request, target)
-        spill_to, spilled = chosen.spill_to, None
-        if refused is not None and spill_to is not None:
-            spilled, _ = await self._glance(chosen, request, spill_to)
-        return Rung(target, admit.place(target, refused, spill_to, spilled), tokens)
-
-    async def _glance(
-        self, chosen: Chosen, request: Request, target: str
-    ) -> tuple[Refuse | None, int]:
-        """Return what stands against calling `target` now, and the prompt's tokens there."""
         try:
             prepared = await self.engine(target).prepare(request)
         except NotBuilt as error:
-            return Refuse(target, Reason.NOT_BUILT, str(error), 0.0), 0
-        return self.refusal(chosen, target, prepared), prepared.prompt_tokens
+            return Rung(target, Refuse(target, Reason.NOT_BUILT, str(error), 0.0), 0)
+        step = Step(target, "first", chosen.reason, spill=chosen.spill_to not in (None, target))
+        offer = self.admission.offer(self.ask(chosen, request, step, prepared))
+        return Rung(target, offer.placement, prepared.prompt_tokens)
 
-    def call(self, request: Request, target: str, prepared: Prepared) -> Call:
+    async def ranked(self, chosen: Chosen, request: Request) -> Chosen:
+        """Return the class with its equal first choices in the order it prefers now.
+
+        First those that would take the request in time and within its cap, by cost, latency or
+        quality; then those that would not, as the policy lists them.
+        """
+        model = chosen.of.route.model
+        if not isinstance(model, AnyOf) or chosen.ladder == (request.model,):
+            return chosen
+        offers = [await self._offered(chosen, request, name) for name in model.any_of]
+        order = prefer(model, offers, {n: self.policy.targets[n].quality for n in model.any_of})
+        return replace(chosen, ladder=(*order, *chosen.ladder[len(order) :]))
+
+    async def _offered(self, chosen: Chosen, request: Request, target: str) -> Offer:
+        """Return what one of several first choices would do; not built is as good as full."""
+        try:
+            prepared = await self.engine(target).prepare(request)
+        except NotBuilt as error:
+            return Offer(Refuse(target, Reason.NOT_BUILT, str(error), 0.0), 0.0)
+        step = Step(target, "first", chosen.reason)
+        return self.admission.offer(self.ask(chosen, request, step, prepared))
+
+    def usd(self, target: str, usage: Usage) -> float:
+        """Return what an answer cost at a target, by the policy's prices."""
+        price = self.policy.targets[target].price
+        cached = usage.cached_tokens if price.cached_usd_per_mtok is not None else 0
+        micro = (usage.prompt_tokens - cached) * price.input_usd_per_mtok
+        micro += usage.completion_tokens * price.output_usd_per_mtok
+        return (micro + cached * (price.cached_usd_per_mtok or 0.0)) / 1e6
+
+    def call(self, request: Request, target: str, prepared: Prepared, replica: str) -> Call:
         """Return the attempt with its answer bounded by request, target and context."""
-        limit = self.policy.targets[target].limits.max_output_tokens
-        abilities = self.engines[target].abilities
+        most = self.most(request, target, prepared)
         sampling = request.sampling
-        asked = sampling.max_tokens or limit or DEFAULT_MAX_TOKENS
-        most = min(asked, limit or asked, abilities.max_seq_tokens - prepared.prompt_tokens)
         if sampling.min_tokens is not None and sampling.min_tokens > most:
             request = replace(request, sampling=replace(sampling, min_tokens=most))
-        return Call(request, prepared, most, request.deadline_s)
+        return Call(request, prepared, most, request.deadline_s, replica)
+
+    def most(self, request: Request, target: str, prepared: Prepared) -> int:
+        """Return the tokens that an answer may have at a target."""
+        limit = self.policy.targets[target].limits.max_output_tokens
+        asked = request.sampling.max_tokens or limit or DEFAULT_MAX_TOKENS
+        room = self.engine(target).abilities.max_seq_tokens - prepared.prompt_tokens
+        return min(asked, limit or asked, room)
 
 
 def human_not_built() -> NotBuilt:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from forebay.values import Abilities, Call, Chunk, EngineLoad, Prepared, Record, Request
+    from forebay.policy.admission import Ask, Offer, Outcome
+    from forebay.values import (
+        Abilities,
+        Admit,
+        Call,
+        Chunk,
+        Downgrade,
+        Prepared,
+        Record,
+        Refuse,
+        Request,
+        Spill,
+    )
 
 
 class Clock(Protocol):
@@ -52,30 +64,36 @@ class Engine(Protocol):
 
 
 class Lease(Protocol):
-    """A reserved slot at a target; released once, in `finally`."""
+    """A reserved place at a replica or a cloud; ended once, in `finally`."""
 
-    def release(self) -> None:
-        """Give the slot back; further calls do nothing."""
+    def saw(self, tokens: int, now_s: float) -> None:
+        """Note that the engine yielded `tokens`; the first call marks the first token."""
+        ...
+
+    def end(self, outcome: Outcome) -> None:
+        """Give the place back and say how it went; further calls do nothing."""
         ...
 
 
-class Fleet(Protocol):
-    """What is known of all targets' load. Nothing here awaits: decide and reserve are one step."""
+class Held(NamedTuple):
+    """A place that admission gave, and the lease that holds it."""
 
-    def load(self, target: str, route: str) -> EngineLoad:
-        """Return the load of `target` as a request of class `route` meets it now."""
+    placement: Admit | Downgrade
+    lease: Lease
+
+
+class Admission(Protocol):
+    """Decides which replica takes a request, how long it waits, and when it goes elsewhere."""
+
+    async def place(self, ask: Ask) -> Held | Spill | Refuse:
+        """Return the decision on a request, which may wait for it.
+
+        Deciding and reserving are one step. Cancelled while it waits, it leaves nothing behind.
+        """
         ...
 
-    def reserve(self, target: str, route: str) -> Lease:
-        """Count one request of class `route` at `target` from now on."""
-        ...
-
-    def failed(self, target: str) -> None:
-        """Note that a call found `target` unavailable."""
-        ...
-
-    def served(self, target: str) -> None:
-        """Note that `target` gave a whole answer."""
+    def offer(self, ask: Ask) -> Offer:
+        """Return what would be decided now and what the answer would cost; reserves nothing."""
         ...
 
 

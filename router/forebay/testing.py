@@ -7,20 +7,22 @@ test needs: scripts, clocks that are moved by hand, counters that can be read.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from forebay.edges.admission import LoopAdmission
 from forebay.errors import DeadlineExceeded, InvalidRequest
 from forebay.house import House
+from forebay.policy.admission import Controller, ReplicaSpec
+from forebay.policy.admission.book import places
 from forebay.policy.choose import Policy
 from forebay.policy.rules import Document
-from forebay.values import Abilities, Chunk, EngineLoad, Prepared, Request, Text
+from forebay.values import Abilities, Chunk, Prepared, Request, Scrape, Text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 
-    from forebay.ports import Clock, Engine, Fleet, Ledger
+    from forebay.ports import Clock, Engine, Ledger
     from forebay.values import Call, Record
 
 ABILITIES = Abilities(8191, 8192, frozenset({"json", "json_schema", "regex"}))
@@ -113,48 +115,21 @@ async def _until(call: Call, waited: Coroutine[Any, Any, object]) -> None:
         raise DeadlineExceeded("the deadline passed while the engine was answering") from None
 
 
-@dataclass(slots=True)
-class FakeLease:
-    """A slot of `FakeFleet`."""
+def admitting(policy: Policy, clock: Clock, busy: Mapping[str, int] | None = None) -> LoopAdmission:
+    """Return the router's own admission over one replica for each target that is not a cloud.
 
-    fleet: FakeFleet
-    target: str
-    held: bool = True
-
-    def release(self) -> None:
-        """Give the slot back."""
-        if self.held:
-            self.held = False
-            self.fleet.held[self.target] -= 1
-
-
-@dataclass(slots=True)
-class FakeFleet:
-    """A fleet whose loads a test states; own requests are counted on top."""
-
-    loads: dict[str, EngineLoad] = field(default_factory=dict)
-    held: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
-
-    def load(self, target: str, route: str) -> EngineLoad:  # noqa: ARG002 - one class is enough here
-        """Return the stated load plus what is held."""
-        stated = self.loads.get(target, EngineLoad())
-        own = stated.own + self.held[target]
-        return replace(stated, own=own, own_of_class=stated.own_of_class + self.held[target])
-
-    def reserve(self, target: str, route: str) -> FakeLease:  # noqa: ARG002
-        """Count a slot."""
-        self.held[target] += 1
-        return FakeLease(self, target)
-
-    def failed(self, target: str) -> None:
-        """Note a failure."""
-        self.failures.append(target)
-
-    def served(self, target: str) -> None:
-        """Note an answer."""
-        self.answers.append(target)
+    Args:
+        policy: Whose targets and limits.
+        clock: The same as the house's.
+        busy: How many requests of others are in each target's engine, as if scraped just now.
+    """
+    pools = {name: "" if target.is_cloud else name for name, target in policy.targets.items()}
+    controller = Controller(places(policy, pools))
+    now_s = clock.now_s()
+    for pool in filter(None, pools.values()):
+        replica = controller.join(ReplicaSpec(pool, pool), now_s)
+        controller.scraped(replica, Scrape(now_s, active=(busy or {}).get(pool, 0)), 0)
+    return LoopAdmission(controller, clock)
 
 
 @dataclass(slots=True)
@@ -184,17 +159,24 @@ def house(
     document: Mapping[str, Any] | None = None,
     *,
     clock: Clock | None = None,
-    fleet: Fleet | None = None,
+    busy: Mapping[str, int] | None = None,
     ledger: Ledger | None = None,
 ) -> House:
-    """Return a house of fakes, any of which a test may bring itself."""
+    """Return a house of fakes, any of which a test may bring itself; `busy` as in `admitting`."""
+    made, time = policy(document), clock or LoopClock()
     return House(
-        policy(document),
+        made,
         {"local": FakeEngine()} if engines is None else engines,
-        fleet or FakeFleet(),
-        clock or LoopClock(),
+        admitting(made, time, busy),
+        time,
         ledger or MemoryLedger(),
     )
+
+
+def held(house: House) -> int:
+    """Return how many places admission counts as taken."""
+    assert isinstance(house.admission, LoopAdmission)
+    return house.admission.controller.state.by_target.total()
 
 
 def request(text: str = "Say hello", **changed: Any) -> Request:

@@ -138,27 +138,13 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineLoad:
-    """What is known of a target now. `age_s` is None before the first scrape.
-
-    `polled_active` counts all requests inside the engine at the last scrape, of which at most
-    `own_at_poll` were ours. `own` counts ours in the engine now, by whichever target of it, and
-    `own_of_class` those of the class; both are exact. `kv_used` is 0-1.
-    """
-
-    own: int = 0
-    own_of_class: int = 0
-    own_at_poll: int = 0
-    polled_active: int = 0
-    polled_waiting: int = 0
-    kv_used: float = 0.0
-    age_s: float | None = None
-    down_for_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Scrape:
-    """One engine's own numbers as its server told them at `at_s`; `kv_used` is 0-1."""
+    """One engine's own numbers as its server told them at `at_s`; `kv_used` is 0-1.
+
+    `context_tokens` are prompt tokens in the current step and `generating` the streams in it.
+    `pending` waits in front of the engine, in its server. `iterations` and `stats_at_us` (wall
+    time) say when the engine last wrote; None, and 0 for a count of blocks, is "not told".
+    """
 
     at_s: float
     active: int = 0
@@ -166,6 +152,14 @@ class Scrape:
     scheduled: int = 0
     max_requests: int = 0
     kv_used: float = 0.0
+    kv_blocks_max: int = 0
+    kv_blocks_used: int = 0
+    tokens_per_block: int = 0
+    context_tokens: int = 0
+    generating: int = 0
+    iterations: int | None = None
+    stats_at_us: int | None = None
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +185,16 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One attempt at one target: `max_tokens` and `deadline_s` are the corridor's, final."""
+    """One attempt at one target: `max_tokens` and `deadline_s` are the corridor's, final.
+
+    `replica` says which of the target's engines admission chose; empty where it has but one.
+    """
 
     request: Request
     prepared: Prepared
     max_tokens: int
     deadline_s: float | None
+    replica: str = ""
 
 
 Finish = Literal["stop", "length", "tool_calls"]
@@ -204,13 +202,17 @@ Finish = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What an engine yields: text as decoded so far, tokens it took, the finish on the last."""
+    """What an engine yields: text as decoded so far, tokens it took, the finish on the last.
+
+    `usage` is what a provider counted itself, on the last chunk; it stands over our own count.
+    """
 
     text: str = ""
     tokens: int = 0
     finish: Finish | None = None
     logprobs: tuple[float, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage | None = None
 
 
 # ---- decisions --------------------------------------------------------------------------
@@ -230,26 +232,78 @@ class Reason(StrEnum):
     QUEUE_FULL = "queue_full"
     KV_CACHE_FULL = "kv_cache_full"
     PROMPT_TOO_LONG = "prompt_too_long"
+    SLO_AT_RISK = "slo_at_risk"
+    DEADLINE_AT_RISK = "deadline_at_risk"
+    LATE_ANYWAY = "late_anyway"
+    PREFILL_AHEAD = "prefill_ahead"
+    WAITING_FULL = "waiting_full"
+    COST_CAP = "cost_cap"
+    BUDGET_SPENT = "budget_spent"
+    BREAKER_OPEN = "breaker_open"
+    CLOUD_TOO_SLOW = "cloud_too_slow"
+    DRAINING = "draining"
     VERDICT_FAILED = "verdict_failed"
+    DECLINED = "declined"
     ENGINE_FAILED = "engine_failed"
     NOT_BUILT = "not_built"
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """What admission expected of an answer, in seconds from the request's arrival; TPOT per token.
+
+    None where nothing is known of the target's speed.
+    """
+
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Admit:
-    """Call this target now; a slot is to be reserved before anything is awaited."""
+    """Call this replica of the target now; a slot is reserved."""
 
     target: str
+    replica: str = ""
     reason: Reason = Reason.HEADROOM
+    predicted: Prediction | None = None
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Wait in the router: `reason` stands against calling the target now; leave after `most_s`."""
+
+    target: str
+    reason: Reason
+    most_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Downgrade:
+    """A weaker target that the class allows answers now, because nobody better can in time."""
+
+    target: str
+    replica: str
+    instead_of: str
+    reason: Reason
+    predicted: Prediction | None = None
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Spill:
-    """Same quality, elsewhere: capacity at the first choice is gone, for `reason`."""
+    """Same quality, elsewhere: capacity at the first choice is gone, for `reason`.
+
+    `usd` is what the answer is expected to cost there.
+    """
 
     target: str
     instead_of: str
     reason: Reason
+    usd: float = 0.0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +314,10 @@ class Refuse:
     reason: Reason
     limit: str
     retry_after_s: float
+    waited_s: float = 0.0
 
 
-Placement = Admit | Spill | Refuse
+Placement = Admit | Queue | Downgrade | Spill | Refuse
 
 
 class Release(StrEnum):
@@ -289,19 +344,27 @@ class Verdict:
 # ---- what a client gets -----------------------------------------------------------------
 
 
+Move = Literal["first", "spill", "failover", "escalate", "downgrade"]
+"""How a step came to its target: capacity spills and downgrades, breakage fails over, quality
+escalates."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A rung was placed: which class, which target, by what move, and why."""
 
     route: str
     target: str
-    move: Literal["first", "spill", "failover", "escalate"]
+    move: Move
     reason: Reason
     why: str
     labels: Labels
     policy: str
     release: Release
     prompt_tokens: int
+    replica: str = ""
+    waited_s: float = 0.0
+    predicted: Prediction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +385,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the answer that was delivered."""
+    """Tokens of the answer that was delivered; `cached_tokens` are part of the prompt's."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +450,11 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One target visited, how it was reached and how it ended."""
+    """One target visited, how it was reached and how it ended.
+
+    `waited_s` passed in the router's queue before it; `predicted` is what admission expected;
+    `usd` is what the answer cost by the policy's prices, whole or not.
+    """
 
     target: str
     move: str
@@ -394,6 +462,10 @@ class Attempt:
     outcome: str
     tokens: int = 0
     verdicts: tuple[Verdict, ...] = ()
+    replica: str = ""
+    waited_s: float = 0.0
+    predicted: Prediction | None = None
+    usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from forebay.errors import (
+    DeadlineExceeded,
+    Declined,
     EngineFailed,
     EngineUnavailable,
     ForebayError,
@@ -20,6 +22,7 @@ from forebay.values import (
     Reason,
     Record,
     Refuse,
+    Spill,
     Timing,
     Token,
     Usage,
@@ -30,18 +33,17 @@ if TYPE_CHECKING:
     from collections import deque
 
     from forebay.policy.choose import Chosen
-    from forebay.values import Prepared, Request
-
-Move = Literal["first", "spill", "failover", "escalate"]
+    from forebay.values import Admit, Downgrade, Move, Prepared, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next target to try, by which move and why."""
+    """The next target to try, by which move and why; `spill` if it may still spill from there."""
 
     target: str
     move: Move
     reason: Reason
+    spill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,16 @@ class Unfit:
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """Why a step brought no answer while the client had read nothing, and how to go on."""
+    """Why a step brought no answer while the client had read nothing, and how to go on.
+
+    `refused` where admission has looked at the spill target too, and found it no better.
+    """
 
     error: ForebayError
     move: Move
     reason: Reason
     unfit: Unfit | None = None
+    refused: bool = False
 
 
 def setback_of(error: ForebayError) -> Setback | None:
@@ -72,6 +78,8 @@ def setback_of(error: ForebayError) -> Setback | None:
         return Setback(error, "failover", Reason.ENGINE_DOWN)
     if isinstance(error, EngineFailed):
         return Setback(error, "failover", Reason.ENGINE_FAILED)
+    if isinstance(error, Declined):
+        return Setback(error, "escalate", Reason.DECLINED)
     if isinstance(error, NotBuilt):
         return Setback(error, "failover", Reason.NOT_BUILT)
     return None
@@ -90,15 +98,31 @@ def ending(setbacks: list[Setback]) -> ForebayError:
     return last
 
 
-def setback_of_refusal(refuse: Refuse) -> Setback:
-    """Return how to go on where admission refused: capacity spills, a long prompt climbs."""
-    sentence = f"{refuse.target} takes no more now: {refuse.limit}"
-    if refuse.reason is Reason.PROMPT_TOO_LONG:
-        long = f"the prompt is too long for {refuse.target}: {refuse.limit}"
-        return Setback(InvalidRequest(long), "escalate", refuse.reason)
-    if refuse.reason is Reason.ENGINE_DOWN:
-        return Setback(EngineUnavailable(sentence), "failover", refuse.reason)
-    return Setback(Overloaded(sentence, refuse.retry_after_s), "spill", refuse.reason)
+def setback_of_placement(placed: Spill | Refuse) -> Setback:
+    """Return how to go on where admission sent a request on, or refused it.
+
+    Capacity spills, a broken engine fails over, a long prompt climbs.
+    """
+    if isinstance(placed, Spill):
+        error = Overloaded(f"{placed.instead_of} takes no more in time", 1.0)
+        move: Move = "failover" if placed.reason is Reason.ENGINE_DOWN else "spill"
+        return Setback(error, move, placed.reason)
+    sentence = f"{placed.target} takes no more now: {placed.limit}"
+    if placed.reason is Reason.PROMPT_TOO_LONG:
+        long = f"the prompt is too long for {placed.target}: {placed.limit}"
+        return Setback(InvalidRequest(long), "escalate", placed.reason, refused=True)
+    if placed.reason is Reason.ENGINE_DOWN:
+        return Setback(EngineUnavailable(sentence), "failover", placed.reason, refused=True)
+    if placed.reason is Reason.DEADLINE_AT_RISK:
+        late = f"{placed.target} cannot answer before the deadline: {placed.limit}"
+        return Setback(DeadlineExceeded(late), "spill", placed.reason, refused=True)
+    return Setback(Overloaded(sentence, placed.retry_after_s), "spill", placed.reason, refused=True)
+
+
+def first_step(chosen: Chosen, ladder: deque[str]) -> Step:
+    """Return the step that a walk begins with, and take it off the ladder."""
+    target = ladder.popleft()
+    return Step(target, "first", chosen.reason, chosen.spill_to not in (None, target))
 
 
 def following(chosen: Chosen, ladder: deque[str], tried: set[str], setback: Setback) -> Step | None:
@@ -110,11 +134,12 @@ def following(chosen: Chosen, ladder: deque[str], tried: set[str], setback: Setb
     """
     if setback.reason is Reason.NOT_BUILT:
         return None
-    if setback.move in ("spill", "failover") and chosen.spill_to not in (None, *tried):
-        return Step(str(chosen.spill_to), setback.move, setback.reason)
+    spill_to = None if chosen.spill_to in tried else chosen.spill_to
+    if setback.move in ("spill", "failover") and spill_to is not None and not setback.refused:
+        return Step(spill_to, setback.move, setback.reason)
     while ladder and setback.move != "spill":
         if (target := ladder.popleft()) not in tried:
-            return Step(target, setback.move, setback.reason)
+            return Step(target, setback.move, setback.reason, spill_to not in (None, target))
     return None
 
 
@@ -143,6 +168,7 @@ class Run:
 
     target: str = ""
     usage: Usage = field(default_factory=Usage)
+    placed: Admit | Downgrade | None = None
     first_s: float | None = None
     last_s: float | None = None
     gaps_ms: list[float] = field(default_factory=list)
@@ -174,20 +200,40 @@ class Walk:
         """Whether the client has been sent text: the point of no return."""
         return self.sent_s is not None
 
-    def begin(self, step: Step, prepared: Prepared) -> None:
+    def begin(self, step: Step, prepared: Prepared, placed: Admit | Downgrade) -> None:
         """Start the numbers of a new attempt; those of the one before stand in `attempts`."""
-        self.run = Run(step.target, Usage(prepared.prompt_tokens, 0))
+        self.run = Run(step.target, Usage(prepared.prompt_tokens, 0), placed)
 
     def commit(self, now_s: float) -> None:
         """Note that text leaves now."""
         if self.sent_s is None:
             self.sent_s = now_s
 
-    def end(self, step: Step, outcome: str, verdicts: tuple[Verdict, ...] = ()) -> None:
+    def end(
+        self,
+        step: Step,
+        outcome: str,
+        verdicts: tuple[Verdict, ...] = (),
+        *,
+        waited_s: float = 0.0,
+        usd: float = 0.0,
+    ) -> None:
         """Close a step, whether it reached an engine or not."""
-        tokens = self.run.usage.completion_tokens if self.run.target == step.target else 0
+        placed = self.run.placed if self.run.target == step.target else None
+        late = placed is not None and placed.reason is not Reason.HEADROOM
         self.attempts.append(
-            Attempt(step.target, step.move, step.reason, outcome, tokens, verdicts)
+            Attempt(
+                target=step.target,
+                move=step.move,
+                reason=placed.reason if placed and late else step.reason,
+                outcome=outcome,
+                tokens=self.run.usage.completion_tokens if placed else 0,
+                verdicts=verdicts,
+                replica=placed.replica if placed else "",
+                waited_s=placed.waited_s if placed else waited_s,
+                predicted=placed.predicted if placed else None,
+                usd=usd,
+            )
         )
 
     def timing(self, now_s: float) -> Timing:

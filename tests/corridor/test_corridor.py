@@ -19,12 +19,11 @@ from forebay.errors import (
     Overloaded,
     UnknownModel,
 )
-from forebay.testing import FakeEngine, FakeFleet, ManualClock, MemoryLedger, house, request
+from forebay.testing import FakeEngine, ManualClock, MemoryLedger, held, house, request
 from forebay.values import (
     Abilities,
     Decided,
     Done,
-    EngineLoad,
     Failed,
     Guide,
     Progress,
@@ -183,8 +182,7 @@ FULL = {
 async def test_capacity(why, spill, steps, error):
     engines = {name: FakeEngine(GOOD) for name in ("small", "large", "other")}
     document = {**FULL, "default": {**FULL["default"], "spill": spill}}
-    fleet = FakeFleet({"small": EngineLoad(own=1)})
-    events, _, record = await walk(house(engines, document, fleet=fleet))
+    events, _, record = await walk(house(engines, document, busy={"small": 1}))
     assert [f"{a.move}:{a.target}:{a.outcome}" for a in record.attempts] == steps, why
     if error:
         assert isinstance(events[-1].error, error), why
@@ -218,11 +216,11 @@ async def test_capacity(why, spill, steps, error):
 )
 async def test_engine_errors_before_the_first_byte(why, error, after, steps):
     engines = {"small": FakeEngine(GOOD, error=error, error_after=after), "large": FakeEngine(GOOD)}
-    fleet = FakeFleet()
-    events, _, record = await walk(house(engines, LADDER, fleet=fleet))
+    made = house(engines, LADDER)
+    events, _, record = await walk(made)
     assert [f"{a.move}:{a.target}:{a.outcome}" for a in record.attempts] == steps, why
     assert isinstance(events[-1], Done if len(steps) == 2 else Failed), why
-    assert fleet.held.total() == 0, why
+    assert held(made) == 0, why
 
 
 async def test_nothing_is_tried_again_after_the_first_byte():
@@ -241,14 +239,15 @@ async def test_nothing_is_tried_again_after_the_first_byte():
 
 @pytest.mark.parametrize("stop_after", [0, 1, 3])
 async def test_a_hang_up_cancels_the_engine_and_is_recorded(stop_after):
-    engine, fleet, ledger = FakeEngine(hang=True), FakeFleet(), MemoryLedger()
-    run = Corridor(house({"local": engine}, fleet=fleet, ledger=ledger)).run(request())
+    engine, ledger = FakeEngine(hang=True), MemoryLedger()
+    made = house({"local": engine}, ledger=ledger)
+    run = Corridor(made).run(request())
     async with aclosing(run) as events:
         for _ in range(1 + stop_after):
             await anext(events)
     assert engine.running == 0
     assert engine.closed == (1 if stop_after else 0)
-    assert fleet.held.total() == 0
+    assert held(made) == 0
     assert [r.status for r in ledger.records] == ["cancelled"]
 
 
@@ -283,24 +282,24 @@ async def test_a_cancelled_task_stops_the_engine_before_its_first_token():
 
 
 async def test_a_broken_expectation_is_raised_and_recorded():
-    ledger, fleet = MemoryLedger(), FakeFleet()
-    broken = house({"local": FakeEngine(error=RuntimeError("a bug"))}, fleet=fleet, ledger=ledger)
+    ledger = MemoryLedger()
+    made = broken = house({"local": FakeEngine(error=RuntimeError("a bug"))}, ledger=ledger)
     with pytest.raises(RuntimeError, match="a bug"):
         async for _ in Corridor(broken).run(request()):
             pass
     assert [r.status for r in ledger.records] == ["internal"]
-    assert fleet.held.total() == 0
+    assert held(made) == 0
 
 
 @pytest.mark.parametrize("places", [1, 3])
 async def test_a_burst_is_not_admitted_beyond_the_limit(places):
     """Deciding and reserving are one step: nobody slips in between."""
-    engine, fleet = FakeEngine(gap_s=0.01), FakeFleet()
+    engine = FakeEngine(gap_s=0.01)
     limited = {
         "models": {"local": {"triton": {}, "limits": {"max_inflight": places}}},
         "default": {"model": "local"},
     }
-    made = house({"local": engine}, limited, fleet=fleet)
+    made = house({"local": engine}, limited)
 
     async def ends():
         return [event async for event in Corridor(made).run(request())][-1]
@@ -309,7 +308,7 @@ async def test_a_burst_is_not_admitted_beyond_the_limit(places):
     assert sum(isinstance(event, Done) for event in last) == places
     assert all(isinstance(e.error, Overloaded) for e in last if isinstance(e, Failed))
     assert len(engine.calls) == places
-    assert fleet.held.total() == 0
+    assert held(made) == 0
 
 
 async def test_no_target_is_tried_twice():
@@ -321,10 +320,15 @@ async def test_no_target_is_tried_twice():
 
 
 async def test_the_fleet_learns_who_answered_and_who_did_not():
-    fleet = FakeFleet()
     engines = {"small": FakeEngine(error=EngineUnavailable("gone")), "large": FakeEngine(GOOD)}
-    await walk(house(engines, LADDER, fleet=fleet))
-    assert (fleet.failures, fleet.answers) == (["small"], ["large"])
+    made = house(engines, LADDER)
+    await walk(made)
+    small, large = (
+        made.admission.controller.state.pools[name].replicas[name].health
+        for name in ("small", "large")
+    )
+    assert (small.in_a_row, small.proven) == (1, False)
+    assert (large.in_a_row, large.proven) == (0, True)
 
 
 class Slow(FakeEngine):
@@ -354,8 +358,7 @@ CLOUD = {
 
 
 async def test_a_full_engine_is_told_as_such_where_the_spill_target_is_not_built():
-    fleet = FakeFleet({"small": EngineLoad(own=1)})
-    events, _, record = await walk(house({"small": FakeEngine()}, CLOUD, fleet=fleet))
+    events, _, record = await walk(house({"small": FakeEngine()}, CLOUD, busy={"small": 1}))
     assert isinstance(events[-1].error, Overloaded)
     outcomes = [f"{a.target}:{a.outcome}" for a in record.attempts]
     assert outcomes == ["small:target_full", "cloud:not_built"]
@@ -455,12 +458,12 @@ async def test_a_demanded_call_is_a_guide_for_the_engine():
 
 async def test_explain_calls_nobody():
     engines = {"small": FakeEngine(GOOD), "large": FakeEngine(GOOD)}
-    fleet = FakeFleet({"small": EngineLoad(own=1)})
     document = {**FULL, "default": {**FULL["default"], "spill": {"to": "large"}}}
-    said = await Corridor(house(engines, document, fleet=fleet)).explain(request())
+    made = house(engines, document, busy={"small": 1})
+    said = await Corridor(made).explain(request())
     assert [type(r.placement).__name__ for r in said.rungs] == ["Spill", "Admit"]
     assert not engines["small"].calls
-    assert fleet.held.total() == 0
+    assert held(made) == 0
 
 
 async def test_tokens_that_left_together_have_no_time_between_them():

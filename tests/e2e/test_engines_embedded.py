@@ -12,7 +12,7 @@ import standing
 from enginebuild import build, manifest
 
 FAST = "smollm2-135m-instruct.cpu-x86"
-STEPS = ("take", "derive", "package")
+STEPS = ("take", "derive", "package", "smoke")
 
 
 @pytest.fixture

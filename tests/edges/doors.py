@@ -12,7 +12,9 @@ from grpc import aio
 from forebay.corridor import Corridor
 from forebay.edges.grpc_door import GrpcDoor, GrpcSettings
 from forebay.edges.http_door import HttpDoor, HttpSettings
-from forebay.testing import FakeEngine, FakeFleet, LoopClock, MemoryLedger, house
+from forebay.house import House
+from forebay.policy.health import Health
+from forebay.testing import FakeEngine, LoopClock, MemoryLedger, held, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -27,13 +29,23 @@ class Behind:
     """What stands behind a door in a test; `why` is the reason for not being ready."""
 
     engine: FakeEngine
-    fleet: FakeFleet
+    house: House
     ledger: MemoryLedger
     corridor: Corridor
     why: str | None = None
     port: int = 0
     door: Any = None
     refusals: list[tuple[str, str]] = field(default_factory=list)
+
+    def forgive(self) -> None:
+        """Let the engine be called again, however often it has failed."""
+        for pool in self.house.admission.controller.state.pools.values():
+            for replica in pool.replicas.values():
+                replica.health = Health()
+
+    @property
+    def held(self) -> int:
+        return held(self.house)
 
     def refused(self, door: str, reason: str) -> None:
         self.refusals.append((door, reason))
@@ -68,9 +80,9 @@ async def unread(call: Any) -> int:
 
 def behind(engine: FakeEngine | None = None, **kept: Any) -> Behind:
     made = engine or FakeEngine()
-    fleet, ledger = kept.pop("fleet", None) or FakeFleet(), MemoryLedger()
-    corridor = Corridor(house({"local": made}, fleet=fleet, ledger=ledger, **kept))
-    return Behind(made, fleet, ledger, corridor)
+    ledger = MemoryLedger()
+    whole = house({"local": made}, ledger=ledger, **kept)
+    return Behind(made, whole, ledger, Corridor(whole))
 
 
 @asynccontextmanager
@@ -86,7 +98,7 @@ async def grpc_door(
         LoopClock(),
         names=lambda: NAMES,
         unready=back.unready,
-        triton=triton,
+        triton=lambda: triton,
         settings=settings,
         refused=back.refused,
     )

@@ -468,7 +468,7 @@ async def test_a_hang_up_cancels_the_engine_at_once(tokens):
         await back.runs()
         call.cancel()
         await back.cancelled()
-        assert back.fleet.held["local"] == 0
+        assert back.held == 0
         assert back.ledger.records[0].status == "cancelled"
 
 

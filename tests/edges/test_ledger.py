@@ -11,11 +11,13 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from forebay.edges.gauges import AdmissionGauges
 from forebay.edges.recorder import Recorder
 from forebay.edges.store import RecordStore
-from forebay.edges.telemetry import FleetMetrics, RequestMetrics, page
+from forebay.edges.telemetry import RequestMetrics, page
 from forebay.errors import SettingsError
-from forebay.testing import policy
+from forebay.policy.admission import Ask, Controller, Place, ReplicaSpec, Terms
+from forebay.testing import ManualClock, policy
 from forebay.values import Attempt, Labels, Record, Scrape, Timing, Usage, Verdict
 
 RECORD = Record(
@@ -201,17 +203,20 @@ def test_a_refusal_misses_every_slo(metrics):
     assert 'forebay_slo_total{met="false",route="default",slo="ttft"} 1.0' in text
 
 
-class Fleet:
-    def inflight(self):
-        return {"local": 2}
-
-    def scrapes(self):
-        return {"engine": Scrape(at_s=1.0, active=3, kv_used=0.5)}
-
-
-def test_load_is_read_when_it_is_asked_for():
+def test_what_admission_knows_is_read_when_it_is_asked_for():
+    clock = ManualClock(10.0)
+    controller = Controller([Place("small", "pool"), Place("cloud")])
+    replica = controller.join(ReplicaSpec("engine", "pool"), 10.0)
     registry = CollectorRegistry()
-    registry.register(FleetMetrics(Fleet()))
+    registry.register(AdmissionGauges(controller.state, clock))
+    silent = page(registry)[0].decode()
+    assert 'forebay_serves{engine="engine",target="small"} 1.0' in silent
+    assert 'forebay_engine{engine="engine"' not in silent, "nothing was scraped yet"
+    controller.scraped(replica, Scrape(at_s=10.0, active=3, kv_used=0.5), own_at_poll=0)
+    controller.ask(Ask("r", Terms("chat"), "small", 10, 10, 10.0), 10.0)
+    controller.drain(10.0)
     text = page(registry)[0].decode()
-    assert 'forebay_inflight{target="local"} 2.0' in text
+    assert 'forebay_inflight{target="small"} 1.0' in text
     assert 'forebay_engine{engine="engine",what="kv_used"} 0.5' in text
+    assert 'forebay_engine{engine="engine",what="foreign"} 3.0' in text
+    assert 'forebay_engine_state{engine="engine",state="closed"} 1.0' in text

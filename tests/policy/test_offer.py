@@ -70,7 +70,11 @@ TARGETS = {
         ("a person", {"model": "plain", "fallback": "human_review_queue"}, None),
         ("a verifier first", {"model": "needs", "verify": "safety"}, "verifier safety"),
         ("a feature", {"model": "plain", "repair": 1}, "repair"),
-        ("several first choices", {"model": {"any_of": ["plain", "needs"]}}, "model.any_of"),
+        (
+            "one of several first choices",
+            {"model": {"any_of": ["plain", "needs"]}},
+            "models.needs.requires",
+        ),
     ],
 )
 def test_what_is_not_built(why, route, missing):

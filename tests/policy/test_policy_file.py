@@ -70,7 +70,7 @@ SHAPE = [
     ),
     (
         "default: {model: here}\nxyz: 1",
-        ["4:1: unknown key xyz; known: models, routes, default, classify, tools, rules"],
+        ["4:1: unknown key xyz; known: models, routes, default, classify, tiers, tools, rules"],
     ),
     (
         "default: {model: here, model: there}",
@@ -230,3 +230,49 @@ def test_no_text_breaks_the_reader(text):
         assert problem.line >= 1
         assert problem.column >= 1
         assert "<" not in problem.message
+
+
+REPLICAS = [
+    ("replicas: {dnss: a}", ["2:42: unknown key dnss; did you mean dns?"]),
+    ("replicas: []", ["2:41: expected at least 1 of them"]),
+    (
+        "replicas: a:8001",
+        [
+            "2:41: expected a list of host:port, dns: with a name, or file: with a path, "
+            'not "a:8001"'
+        ],
+    ),
+    (
+        "replicas: [a, 5, {adress: b:1}]",
+        [
+            '2:42: expected host:port, not "a"',
+            "2:45: expected keys with values, not 5",
+            "2:48: missing key address",
+            "2:49: unknown key adress; did you mean address?",
+        ],
+    ),
+    (
+        "replicas: [{address: b:1, metrix: x}, {address: b:2, colour: x}]",
+        [
+            "2:57: unknown key metrix; did you mean metrics?",
+            "2:84: unknown key colour; known: address, metrics",
+        ],
+    ),
+    (
+        "replicas: {dns: a, port: 99999, family: v6}",
+        [
+            "2:56: expected at most 65535, not 99999",
+            '2:71: expected one of any, ipv4, ipv6, not "v6"; did you mean ipv6?',
+        ],
+    ),
+    (
+        "address: 'a:1', replicas: [b:1]",
+        ["2:31: replicas: says where the engine is; address: goes there"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "sentences"), REPLICAS, ids=range(len(REPLICAS)))
+def test_where_replicas_are_is_told_by_place(tmp_path, keys, sentences):
+    content = f"models:\n  there: {{triton: {{engine: e, {keys}}}}}\ndefault: {{model: there}}\n"
+    assert told(tmp_path, content) == sentences

@@ -102,7 +102,7 @@ class Gauges:
         self._set(_KV, "free", blocks - load.used_blocks)
         self._set(_KV, "fraction", load.used_blocks / blocks)
         self._set(_BATCHER, "total_context_tokens", load.context_tokens)
-        self._set(_BATCHER, "generation_requests", load.scheduled - load.context)
+        self._set(_BATCHER, "generation_requests", max(0, load.scheduled - load.context))
         now = time.monotonic()
         if load.active and now - self._stats_at < STATS_PERIOD_S:
             return

@@ -12,6 +12,7 @@ _COMMANDS = {
     "explain": "forebay.cli.explain",
     "policy": "forebay.cli.policy",
     "serve": "forebay.cli.serve",
+    "simulate": "forebay.cli.simulate",
     "top": "forebay.cli.top",
     "triton": "forebay.cli.engines_start",
     "up": "forebay.cli.up",

@@ -70,6 +70,7 @@ def _row(build_id: str) -> dict[str, str]:
     type=click.Path(path_type=Path),
     help="TensorRT-LLM's folder of that name [default: the container's]",
 )
+@click.option("--smoke/--no-smoke", default=True, help="decode a few tokens before it is installed")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 def build_engine(
     build_id: str,
@@ -78,6 +79,7 @@ def build_engine(
     weights: Path | None,
     scratch: Path | None,
     examples: Path | None,
+    smoke: bool,
     as_json: bool,
 ) -> None:
     """Build BUILD_ID and install it; an engine that is current costs no time.
@@ -92,6 +94,7 @@ def build_engine(
             weights=weights,
             scratch=scratch or (Path(home) / "builds" if home else None),
             toolbox=Toolbox(examples=examples) if examples else Toolbox(),
+            tried=smoke,
             progress=lambda step: print(step, file=sys.stderr),
             specs=SPECS,
         )

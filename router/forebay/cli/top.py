@@ -24,6 +24,10 @@ Series = dict[str, dict[tuple[tuple[str, str], ...], float]]
 """Values by sample name, then by sorted labels."""
 
 
+SCRAPED = "scraped"
+OWN_ONLY = "own in flight only"
+"""How an engine's load is known."""
+
 REFUSED = "(refused)"
 """Stands for the class of requests that ended before they had one."""
 
@@ -74,12 +78,19 @@ def classes(now: Series, before: Series, seconds: float) -> list[dict[str, objec
 
 
 def engines(now: Series) -> list[dict[str, object]]:
-    """Return a row for each engine as it was last scraped."""
-    rows: dict[str, dict[str, object]] = defaultdict(dict)
+    """Return a row for each engine: how its load is known, and what its metrics said last.
+
+    An engine whose metrics page never told its load is known by our own requests alone.
+    """
+    told: dict[str, dict[str, object]] = defaultdict(dict)
     for labels, value in now.get("forebay_engine", {}).items():
         said = dict(labels)
-        rows[said["engine"]][said["what"]] = value
-    return [{"engine": name, **row} for name, row in sorted(rows.items())]
+        told[said["engine"]][said["what"]] = value
+    silent = {dict(labels)["engine"] for labels in now.get("forebay_serves", {})} - set(told)
+    return [
+        {"engine": name, "load": OWN_ONLY if name in silent else SCRAPED, **told.get(name, {})}
+        for name in sorted(silent | set(told))
+    ]
 
 
 def inflight(now: Series) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from enginebuild import BuildError, build
+from enginebuild.toolbox import Toolbox
 from forebay import wiring
 from forebay.errors import SettingsError
 from forebay.stack import Stack, StackSettings, State, alone, require_free
@@ -67,12 +68,19 @@ def _port_option(variable: str) -> click.Option:
 
 
 def _build_engine(build_id: str, settings: StackSettings, tell: Teller) -> None:
-    """Bring the engine up to date; a current one costs no time."""
+    """Bring the engine up to date; a current one costs no time.
+
+    The first one is not tried before it is installed: nothing serves that it could harm, and
+    Triton, started next, is ready only when it has decoded a token of it.
+    """
+    replaces = (settings.repository / "tensorrt_llm" / "1" / "engine").exists()
     try:
         built = build(
             build_id,
             repository=settings.repository,
             weights=settings.weights,
+            toolbox=Toolbox(environment=settings.environment),
+            tried=replaces,
             progress=lambda step: tell(State("engine", "starting", step)),
         )
     except BuildError as error:

@@ -7,20 +7,18 @@ of a prompt or an answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from forebay.policy.choose import Policy
     from forebay.policy.rules import Route
-    from forebay.values import Record, Scrape, Timing
+    from forebay.values import Record, Timing
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _TOKEN_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
@@ -143,39 +141,6 @@ class RequestLog:
                 tpot_ms=r.timing.tpot_ms and round(r.timing.tpot_ms, 1),
                 e2e_ms=round(r.timing.e2e_ms, 1),
             )
-
-
-class FleetView(Protocol):
-    """What `FleetMetrics` reads of a fleet."""
-
-    def inflight(self) -> Mapping[str, int]:
-        """Return our requests in flight at each target."""
-        ...
-
-    def scrapes(self) -> Mapping[str, Scrape]:
-        """Return the last scrape of each engine."""
-        ...
-
-
-class FleetMetrics(Collector):
-    """Gauges of load, read when they are asked for."""
-
-    def __init__(self, fleet: FleetView) -> None:
-        self._fleet = fleet
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield our own requests in flight and each engine's last scrape."""
-        own = GaugeMetricFamily("forebay_inflight", "Own requests in flight", labels=["target"])
-        for target, count in self._fleet.inflight().items():
-            own.add_metric([target], count)
-        yield own
-        said = GaugeMetricFamily(
-            "forebay_engine", "What an engine's metrics said last", labels=["engine", "what"]
-        )
-        for engine, scrape in self._fleet.scrapes().items():
-            for what in ("active", "waiting", "scheduled", "max_requests", "kv_used"):
-                said.add_metric([engine, what], getattr(scrape, what))
-        yield said
 
 
 def page(registry: CollectorRegistry) -> tuple[bytes, str]:

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 from forebay.policy import verify
 from forebay.policy.choose import RESERVED
 from forebay.policy.regex import fault as pattern_fault
-from forebay.policy.rules import ADAPTERS, HUMAN, VERIFIERS, AnyOf, Document, Route, Spill
+from forebay.policy.replicas import address_fault, host_fault, misread, page_fault
+from forebay.policy.rules import (
+    ADAPTERS,
+    HUMAN,
+    VERIFIERS,
+    AnyOf,
+    Document,
+    Lookup,
+    Route,
+    Spill,
+    Triton,
+)
 from forebay.policy.verifiers.json_schema import fault as schema_fault
 from forebay.values import Release
 
@@ -95,6 +106,43 @@ def _models(document: Document) -> Iterator[Finding]:
             )
         for category, names in target.requires.items():
             yield from _verifiers((*at, "requires", category), names)
+        if target.triton is not None:
+            yield from _replicas((*at, "triton"), target.triton)
+
+
+def _replicas(at: Path, rule: Triton) -> Iterator[Finding]:
+    """Where an engine is: said once, in a form that can be called and scraped."""
+    if rule.address is not None and (wrong := address_fault(rule.address)):
+        yield Finding((*at, "address"), wrong)
+    if rule.metrics is not None and (wrong := page_fault(rule.metrics)):
+        yield Finding((*at, "metrics"), wrong)
+    if rule.replicas is None:
+        return
+    for key in ("address", "metrics"):
+        if getattr(rule, key) is not None:
+            yield Finding(
+                (*at, key), f"replicas: says where the engine is; {key}: goes there", key=True
+            )
+    if rule.engine is None:
+        needed = "replicas: needs engine:, the directory with their tokenizer and limits"
+        yield Finding((*at, "replicas"), needed, key=True)
+    if isinstance(rule.replicas, Lookup):
+        yield from _lookup((*at, "replicas"), rule.replicas)
+        return
+    for said in misread((replica.address, replica.metrics) for replica in rule.replicas):
+        yield Finding((*at, "replicas", said.item, said.key), said.message)
+
+
+def _lookup(at: Path, rule: Lookup) -> Iterator[Finding]:
+    if (rule.dns is None) == (rule.file is None):
+        found = "has none" if rule.dns is None else "has both"
+        yield Finding(at, f"replicas: is a list, or has exactly one of dns, file; it {found}")
+    if rule.dns is not None and (fault := host_fault(rule.dns)):
+        yield Finding((*at, "dns"), fault)
+    if rule.dns is None:
+        for key in ("port", "metrics_port", "family"):
+            if key in rule.model_fields_set:
+                yield Finding((*at, key), f"{key}: belongs to dns:", key=True)
 
 
 def _sections(document: Document) -> Iterator[Finding]:
@@ -208,12 +256,18 @@ def _inside(document: Document, route: Route, path: Path, name: str) -> Iterator
 
 
 def _beside(document: Document, at: Path, route: Route) -> Iterator[Finding]:
-    """Targets beside the ladder: where a route spills and what it hedges with."""
+    """Targets beside the ladder: where a route spills, what it hedges with, steps down to."""
     beside = []
     if isinstance(route.spill, Spill):
         beside.append(((*at, "spill", "to"), route.spill.to, "spill"))
     if route.hedge is not None:
         beside.append(((*at, "hedge", "to"), route.hedge.to, "hedge"))
+    if route.downgrade is not None:
+        beside.append(((*at, "downgrade"), route.downgrade, "downgrade"))
+        weaker = document.models.get(route.downgrade)
+        if weaker is not None and weaker.is_cloud:
+            said = f"{route.downgrade} is no engine of your own; a class steps down to one"
+            yield Finding((*at, "downgrade"), said)
     for path, name, word in beside:
         if name == HUMAN:
             yield Finding(path, f"{HUMAN} is never a {word} target")

@@ -54,15 +54,10 @@ def not_built(
     """
     verifiers = (f"verifier {name}" for name in route.verify if name not in verify.BUILT)
     asked = {
-        "model.any_of": isinstance(route.model, AnyOf),
         "hedge": route.hedge is not None,
         "budget": route.budget is not None,
         "repair": route.repair > 0,
         "retention": route.retention is not None,
-        "constraints.max_cost_usd": route.constraints.max_cost_usd is not None,
-        "spill.when slo_at_risk": isinstance(route.spill, Spill)
-        and route.spill.when != "saturated",
-        "spill.max_cost": isinstance(route.spill, Spill) and route.spill.max_cost_usd is not None,
     }
     features = [name for name, used in asked.items() if used]
     features += _of_targets(route, targets or {})

@@ -9,8 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 
+from forebay.policy.replicas import PORT_MAX, ReplicaAddress
 from forebay.values import Release  # noqa: TC001 - pydantic reads it at run time
 
 HUMAN = "human_review_queue"
@@ -72,9 +81,14 @@ class AnyOf(Rule):
 
 
 class Constraints(Rule):
-    """Limits of a class. `max_latency_ms` is an E2E SLO with attainment 0.99."""
+    """Limits of a class. `max_latency_ms` is an E2E SLO with attainment 0.99.
+
+    `max_wait_ms` bounds the wait in the router's queue; a class that is promised no latency
+    waits only if this says so.
+    """
 
     max_latency_ms: Millis | None = None
+    max_wait_ms: Millis | None = None
     max_inflight: Count | None = None
     max_cost_usd: Usd | None = None
 
@@ -89,10 +103,14 @@ class Slo(Rule):
 
 
 class Spill(Rule):
-    """Where a class goes when capacity is gone."""
+    """Where a class goes when capacity is gone.
+
+    `slo_at_risk`: when its target is predicted to break the class's promise, or a limit is met;
+    `saturated`: only when a limit is met.
+    """
 
     to: str
-    when: Literal["saturated", "slo_at_risk"] = "saturated"
+    when: Literal["saturated", "slo_at_risk"] = "slo_at_risk"
     max_cost_usd: Usd | None = Field(
         default=None, validation_alias=AliasChoices("max_cost", "max_cost_usd")
     )
@@ -127,6 +145,7 @@ class Route(Rule):
     constraints: Constraints = Constraints()
     slo: Slo = Slo()
     spill: Literal["never"] | Spill | None = None
+    downgrade: Name | None = None
     fallback: Names = ()
     verify: Names = ()
     tools: Names = ()
@@ -152,13 +171,69 @@ class Limits(Rule):
     kv_ceiling: Fraction = 0.95
 
 
+Port = Annotated[int, Field(strict=True, gt=0, le=PORT_MAX)]
+
+
+class Replica(Rule):
+    """One server of several; the short form is its `host:port` alone."""
+
+    address: Name
+    metrics: Name | None = None
+
+
+class Lookup(Rule):
+    """Replicas that are looked up: a name of DNS, or a file; exactly one of the two.
+
+    `port`, `metrics_port` and `family` belong to `dns`; `metrics_port: null` scrapes nothing.
+    """
+
+    dns: Name | None = None
+    port: Port = 8001
+    metrics_port: Port | None = 8002
+    family: Literal["any", "ipv4", "ipv6"] = "any"
+    file: Annotated[str, Field(min_length=1)] | None = None
+
+
+def _addressed(value: object) -> object:
+    """Read `host:port` as a replica that has nothing but an address."""
+    return {"address": value} if isinstance(value, str) else value
+
+
+def _looked_up(value: object) -> str:
+    return "by lookup" if isinstance(value, dict | Lookup) else "by list"
+
+
+Listed = Annotated[tuple[Annotated[Replica, BeforeValidator(_addressed)], ...], Field(min_length=1)]
+# The branch is chosen by shape, so that only its own errors are told.
+Replicas = Annotated[
+    Annotated[Lookup, Tag("by lookup")] | Annotated[Listed, Tag("by list")],
+    Discriminator(_looked_up),
+]
+
+
 class Triton(Rule):
-    """An engine in a Triton server; unset, `address` and `engine` are those of the stack itself."""
+    """An engine in a Triton server; unset, `address` and `engine` are those of the stack itself.
+
+    `address` with `metrics` is the short form of one static replica; `replicas` are several.
+    """
 
     model: str = "tensorrt_llm"
     engine: str | None = None
     address: str | None = None
     metrics: str | None = None
+    replicas: Replicas | None = None
+
+    @property
+    def static(self) -> tuple[ReplicaAddress, ...]:
+        """The replicas that the policy itself lists; none where they are looked up or unsaid."""
+        if isinstance(self.replicas, tuple):
+            return tuple(ReplicaAddress(r.address, r.metrics) for r in self.replicas)
+        return () if self.address is None else (ReplicaAddress(self.address, self.metrics),)
+
+    @property
+    def lookup(self) -> Lookup | None:
+        """How its replicas are looked up, where they are."""
+        return self.replicas if isinstance(self.replicas, Lookup) else None
 
 
 class Cloud(Rule):
@@ -177,6 +252,19 @@ class Price(Rule):
     cached_usd_per_mtok: Usd | None = None
 
 
+class Expect(Rule):
+    """A cloud's latency, the slowest of a hundred, until the router has seen enough of it."""
+
+    ttft_ms: Millis = 1500
+    tpot_ms: Millis = 50
+
+
+class Tier(Rule):
+    """A user tier: its share of the engines while others wait, against the others' weights."""
+
+    weight: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1.0
+
+
 class Target(Rule):
     """One entry of `models:`: exactly one adapter, and what is promised about it."""
 
@@ -186,6 +274,7 @@ class Target(Rule):
     google: Cloud | None = None
     limits: Limits = Limits()
     price: Price = Price()
+    expect: Expect = Expect()
     residency: str | None = None
     quality: Fraction | None = None
     refuses: Names = ()
@@ -252,5 +341,6 @@ class Document(Rule):
     routes: tuple[Route, ...] = ()
     default: Route | None = None
     classify: tuple[Classify, ...] = ()
+    tiers: dict[str, Tier] = Field(default_factory=dict)
     tools: dict[str, ToolRule] = Field(default_factory=dict)
     rules: dict[str, ContentRule] = Field(default_factory=dict)

@@ -149,7 +149,7 @@ class GenerateEvent(_message.Message):
     def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("request_id", "route", "target", "move", "reason", "why", "labels", "policy", "release", "prompt_tokens")
+    __slots__ = ("request_id", "route", "target", "move", "reason", "why", "labels", "policy", "release", "prompt_tokens", "replica", "queued_ms", "predicted_ttft_ms", "predicted_tpot_ms", "predicted_e2e_ms")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,11 @@ class Decision(_message.Message):
     POLICY_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_MS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_TTFT_MS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_TPOT_MS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_E2E_MS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     route: str
     target: str
@@ -170,7 +175,12 @@ class Decision(_message.Message):
     policy: str
     release: str
     prompt_tokens: int
-    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[str] = ..., target: _Optional[str] = ..., move: _Optional[str] = ..., reason: _Optional[str] = ..., why: _Optional[str] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., policy: _Optional[str] = ..., release: _Optional[str] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+    replica: str
+    queued_ms: float
+    predicted_ttft_ms: float
+    predicted_tpot_ms: float
+    predicted_e2e_ms: float
+    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[str] = ..., target: _Optional[str] = ..., move: _Optional[str] = ..., reason: _Optional[str] = ..., why: _Optional[str] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., policy: _Optional[str] = ..., release: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., replica: _Optional[str] = ..., queued_ms: _Optional[float] = ..., predicted_ttft_ms: _Optional[float] = ..., predicted_tpot_ms: _Optional[float] = ..., predicted_e2e_ms: _Optional[float] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("text", "tokens", "logprobs")

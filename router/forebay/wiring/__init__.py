@@ -1,4 +1,4 @@
-"""The only file that names concrete edges: settings in, a running router out."""
+"""The only package that names concrete edges: settings in, a running router out."""
 
 from __future__ import annotations
 
@@ -8,80 +8,32 @@ import functools
 import logging
 import signal
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import structlog
 import uvloop
 from prometheus_client import CollectorRegistry
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from forebay.corridor import Corridor
-from forebay.edges import policy_file, store, telemetry
+from forebay.edges import gauges, policy_file, store, telemetry
 from forebay.edges.clock import SystemClock
-from forebay.edges.fleet import CountedFleet
 from forebay.edges.grpc_door import GrpcDoor, GrpcSettings
 from forebay.edges.http_door import HttpDoor, HttpSettings
 from forebay.edges.recorder import Recorder
-from forebay.edges.triton import CHANNEL_OPTIONS, EngineFiles, TritonEngine
-from forebay.edges.triton_metrics import MetricsScraper
-from forebay.errors import ForebayError, SettingsError
 from forebay.house import House
 from forebay.policy.probes import check_probes
-from forebay.values import Call, Request, Sampling, Text
+from forebay.wiring.engines import Engines
+from forebay.wiring.settings import CHECKOUT, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine
+    from pathlib import Path
 
     from forebay.policy.choose import Policy
-    from forebay.policy.rules import Triton
-    from forebay.ports import Engine
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-LOOPBACK = "127.0.0.1"
-PROBE_PERIOD_S = 0.5
-PROBE_DEADLINE_S = 5.0
+__all__ = ["CHECKOUT", "Settings", "failed_probes", "read_policy", "run"]
 
 _log = structlog.get_logger("forebay")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the environment says; the policy says the rest."""
-
-    home: Path
-    policy: Path
-    repository: Path
-    grpc_port: int
-    http_port: int
-    triton_grpc_port: int
-    triton_metrics_port: int
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Settings:
-        """Return the settings of `FOREBAY_*` variables, with their defaults.
-
-        Raises:
-            SettingsError: a port is no port.
-        """
-
-        def port(name: str, default: int) -> int:
-            said = environ.get(name, str(default))
-            if not said.isdecimal() or not 0 < int(said) < 1 << 16:
-                raise SettingsError(f"{name} is {said!r}; a port is a number from 1 to 65535")
-            return int(said)
-
-        return cls(
-            home=Path(environ.get("FOREBAY_HOME", CHECKOUT / ".forebay")),
-            policy=Path(environ.get("FOREBAY_POLICY", CHECKOUT / "policies" / "default.yaml")),
-            repository=Path(environ.get("FOREBAY_REPOSITORY", CHECKOUT / "model_repository")),
-            grpc_port=port("FOREBAY_GRPC_PORT", 50051),
-            http_port=port("FOREBAY_HTTP_PORT", 8080),
-            triton_grpc_port=port("FOREBAY_TRITON_GRPC_PORT", 8001),
-            triton_metrics_port=port("FOREBAY_TRITON_METRICS_PORT", 8002),
-        )
 
 
 def read_policy(path: Path) -> Policy:
@@ -116,85 +68,6 @@ def run(settings: Settings) -> None:
     uvloop.run(_serve(settings))
 
 
-def _engine_directory(settings: Settings, target: str, rule: Triton) -> Path:
-    if rule.engine is not None:
-        return CHECKOUT / rule.engine
-    if rule.address is not None:
-        raise SettingsError(
-            f"target {target} has an address of its own and no engine; "
-            "say `engine:`, the directory with that engine's tokenizer and limits"
-        )
-    return settings.repository / rule.model / "1" / "engine"
-
-
-class Engines:
-    """The targets that this version can call, and what watches their servers."""
-
-    def __init__(self, settings: Settings, policy: Policy, clock: SystemClock) -> None:
-        """Read every engine's files and prepare its connection.
-
-        Raises:
-            SettingsError: an engine directory is missing or broken, or not said.
-        """
-        self.by_target: dict[str, Engine] = {}
-        self.channels: dict[str, grpc.aio.Channel] = {}
-        self._scraped: dict[str, tuple[str, str]] = {}
-        self._clock = clock
-        local = f"{LOOPBACK}:{settings.triton_grpc_port}"
-        page = f"http://{LOOPBACK}:{settings.triton_metrics_port}/metrics"
-        engine_of: dict[str, str] = {}
-        for target, rule in policy.targets.items():
-            if rule.triton is None:
-                continue
-            address = rule.triton.address or local
-            files = EngineFiles.read(_engine_directory(settings, target, rule.triton))
-            if address not in self.channels:
-                self.channels[address] = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-            channel, model = self.channels[address], rule.triton.model
-            self.by_target[target] = TritonEngine(channel, model, files, clock)
-            engine = engine_of[target] = f"{address}/{model}"
-            # A server elsewhere has a page of its own; without its address, load is unknown.
-            if url := rule.triton.metrics or (page if address == local else None):
-                self._scraped[engine] = (url, model)
-        self.fleet = CountedFleet(clock, engine_of)
-
-    async def watch(self) -> None:
-        """Keep the fleet's knowledge fresh until cancelled; raises if any watcher breaks."""
-        async with asyncio.TaskGroup() as watchers:
-            for engine, (url, model) in self._scraped.items():
-                scraper = MetricsScraper(
-                    url,
-                    model,
-                    self._clock,
-                    own=functools.partial(self.fleet.own, engine),
-                    take=functools.partial(self.fleet.scraped, engine),
-                )
-                watchers.create_task(scraper.run())
-            watchers.create_task(self._prove())
-
-    def unready(self) -> str | None:
-        """Return which engine has not answered since it last failed, or None."""
-        waiting = self.fleet.unproven()
-        return f"the engine of {waiting[0]} does not answer yet" if waiting else None
-
-    async def _prove(self) -> None:
-        """Ask each engine that has failed, or never answered, for one token; over and over."""
-        while True:
-            for target in self.fleet.unproven():
-                with contextlib.suppress(ForebayError):
-                    await self._answers(target)
-                    self.fleet.served(target)
-            await asyncio.sleep(PROBE_PERIOD_S)
-
-    async def _answers(self, target: str) -> None:
-        now_s = self._clock.now_s()
-        request = Request("probe", target, Text("Ready"), now_s, Sampling(max_tokens=1))
-        engine = self.by_target[target]
-        call = Call(request, await engine.prepare(request), 1, now_s + PROBE_DEADLINE_S)
-        async for _ in engine.generate(call):
-            pass
-
-
 async def _serve(settings: Settings) -> None:
     """Build the house, open both doors, and close them in order when told to stop."""
     told = _told_to_stop()
@@ -202,16 +75,15 @@ async def _serve(settings: Settings) -> None:
     clock = SystemClock()
     engines = Engines(settings, policy, clock)
     async with contextlib.AsyncExitStack() as opened:
-        for channel in engines.channels.values():
-            opened.push_async_callback(channel.close)
+        opened.push_async_callback(engines.close)
         records = store.RecordStore(settings.home / "records.db")
         opened.callback(records.close)
         registry = CollectorRegistry()
-        registry.register(telemetry.FleetMetrics(engines.fleet))
+        registry.register(gauges.AdmissionGauges(engines.admission.controller.state, clock))
         metrics = telemetry.RequestMetrics(registry, policy)
         recorder = Recorder([metrics, records, telemetry.RequestLog()])
         opened.callback(recorder.close)
-        house = House(policy, engines.by_target, engines.fleet, clock, recorder)
+        house = House(policy, engines.by_target, engines.admission, clock, recorder)
         doors = _doors(settings, house, engines, registry, metrics)
         for door in doors:
             await door.start()
@@ -243,13 +115,12 @@ def _doors(
     metrics: telemetry.RequestMetrics,
 ) -> tuple[GrpcDoor, HttpDoor]:
     corridor, names = Corridor(house), house.policy.names
-    first = next(iter(engines.channels.values()), None)
     grpc_door = GrpcDoor(
         corridor,
         house.clock,
         names=names,
         unready=engines.unready,
-        triton=first and GRPCInferenceServiceStub(first),
+        triton=engines.triton,
         settings=GrpcSettings(port=settings.grpc_port),
         refused=metrics.refused,
     )

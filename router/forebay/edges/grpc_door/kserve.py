@@ -62,7 +62,7 @@ class InferenceService:
         clock: The corridor's clock.
         names: What a client may name as a model, as of now.
         unready: Why nothing can be served now, or None.
-        triton: The first Triton target, asked for the ensemble's tensors; None where there is none.
+        triton: Returns a Triton server to ask for the ensemble's tensors; None where there is none.
         stall_s: How long a client may leave a stream unread.
         refused: Called with the door and the reason of a refusal inside a stream.
     """
@@ -74,7 +74,7 @@ class InferenceService:
         *,
         names: Callable[[], tuple[str, ...]],
         unready: Callable[[], str | None],
-        triton: GRPCInferenceServiceStub | None,
+        triton: Callable[[], GRPCInferenceServiceStub | None],
         stall_s: float,
         refused: Callable[[str, str], None] = unheard,
     ) -> None:
@@ -257,10 +257,10 @@ class InferenceService:
 
     async def _described(self, call: str, request: type) -> Any:
         """Return what Triton says of the ensemble."""
-        if self._triton is None:
+        if (triton := self._triton()) is None:
             raise EngineUnavailable("no Triton serves this policy; nothing describes its tensors")
         try:
-            return await getattr(self._triton, call)(request(name=DESCRIBED), timeout=_DESCRIBE_S)
+            return await getattr(triton, call)(request(name=DESCRIBED), timeout=_DESCRIBE_S)
         except (grpc.RpcError, aio.BaseError):  # the latter when its channel is closed
             told = "Triton, which describes the ensemble's tensors, does not answer"
             raise EngineUnavailable(told) from None

@@ -95,7 +95,7 @@ class GrpcDoor:
         clock: The corridor's clock.
         names: What a client may name as a model, as of now (`Policy.names`).
         unready: Why nothing can be served now, or None; health follows it.
-        triton: The first Triton target's stub, asked for the ensemble's tensors.
+        triton: Returns the stub of a Triton server, asked for the ensemble's tensors.
         settings: Address and bounds.
         refused: Called with the door (`grpc` or `kserve`) and the reason, one of
             `errors.STATUS`, of each request that was refused before the corridor.
@@ -108,7 +108,7 @@ class GrpcDoor:
         *,
         names: Callable[[], tuple[str, ...]],
         unready: Callable[[], str | None],
-        triton: GRPCInferenceServiceStub | None = None,
+        triton: Callable[[], GRPCInferenceServiceStub | None] = lambda: None,
         settings: GrpcSettings | None = None,
         refused: Callable[[str, str], None] | None = None,
     ) -> None:

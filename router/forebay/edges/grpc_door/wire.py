@@ -32,11 +32,14 @@ from forebay.values import (
     Chat,
     Decided,
     Done,
+    Downgrade,
     Explanation,
     Guide,
     Labels,
     Message,
     Progress,
+    Queue,
+    Refuse,
     Request,
     Rung,
     Sampling,
@@ -171,6 +174,7 @@ def _context(said: pb.Context) -> Context:
 
 def decision(request_id: str, event: Decided) -> pb.Decision:
     """Return a decision as a message."""
+    expected = event.predicted
     return pb.Decision(
         request_id=request_id,
         route=event.route,
@@ -182,6 +186,11 @@ def decision(request_id: str, event: Decided) -> pb.Decision:
         policy=event.policy,
         release=event.release,
         prompt_tokens=event.prompt_tokens,
+        replica=event.replica,
+        queued_ms=event.waited_s * 1000,
+        predicted_ttft_ms=None if expected is None else expected.ttft_s * 1000,
+        predicted_tpot_ms=None if expected is None else expected.tpot_s * 1000,
+        predicted_e2e_ms=None if expected is None else expected.e2e_s * 1000,
     )
 
 
@@ -255,12 +264,17 @@ def explanation(said: Explanation) -> pb.ExplainResponse:
 
 def _rung(rung: Rung) -> pb.Rung:
     placed = rung.placement
-    if isinstance(placed, Admit):
-        kind, why = "admit", ""
-    elif isinstance(placed, Spill):
-        kind, why = "spill", f"to {placed.target}"
-    else:
-        kind, why = "refuse", placed.limit
+    match placed:
+        case Admit(replica=replica):
+            kind, why = "admit", f"at {replica}" if replica else ""
+        case Queue(most_s=most_s):
+            kind, why = "queue", f"for at most {most_s:.1f} s"
+        case Downgrade(target=target):
+            kind, why = "downgrade", f"to {target}"
+        case Spill(target=target):
+            kind, why = "spill", f"to {target}"
+        case Refuse(limit=limit):
+            kind, why = "refuse", limit
     return pb.Rung(
         target=rung.target,
         placement=kind,

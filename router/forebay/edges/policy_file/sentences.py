@@ -64,8 +64,9 @@ def _located(detail: ErrorDetails, data: object) -> tuple[Path, Any, str]:
 _EITHER = {
     "model": "expected a target, or any_of: with several",
     "spill": "expected never, or to: with a target",
+    "replicas": "expected a list of host:port, dns: with a name, or file: with a path",
 }
-"""Keys that take a word or a mapping."""
+"""Keys that take several forms."""
 
 
 def _fault(
@@ -80,7 +81,7 @@ def _fault(
     if kind == "too_short" and len(value) >= detail.get("ctx", {}).get("min_length", 0):
         return None  # too short only once its faulty items, which are told, are taken away
     last = path[-1] if path else ""
-    if last in _EITHER and branch:
+    if last in _EITHER and branch and kind != "too_short":
         if isinstance(value, dict):
             return None
         return Fault(path, f"{_EITHER[str(last)]}, not {_shown(value)}", whole=path)
@@ -168,9 +169,12 @@ def _shown(value: Any) -> str:
 def _keys(shape: type[BaseModel], path: Path) -> list[str]:
     """Return the keys that may stand at a path."""
     current: type[BaseModel] | None = shape
+    field: FieldInfo | None = None
     named = False
     for step in path:
         if isinstance(step, int):
+            # Where a key takes a list or a mapping, a position says that the list was meant.
+            current = _model_in(_list_in(field.annotation)) if field else current
             continue
         if named:
             named = False
@@ -200,3 +204,11 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         return annotation
     found = (_model_in(argument) for argument in get_args(annotation))
     return next((model for model in found if model is not None), None)
+
+
+def _list_in(annotation: Any) -> Any:
+    """Return the list inside an annotation like `Lookup | tuple[Replica, ...]`."""
+    if get_origin(annotation) is tuple:
+        return annotation
+    found = (_list_in(argument) for argument in get_args(annotation))
+    return next((listed for listed in found if listed is not None), None)

@@ -6,5 +6,15 @@ call does not reach the engine through an ensemble: it would decode on for nobod
 
 from forebay.edges.triton.engine import CHANNEL_OPTIONS, TritonEngine
 from forebay.edges.triton.files import EngineFiles
+from forebay.edges.triton.identity import Identity
+from forebay.edges.triton.prompts import Prompts
+from forebay.edges.triton.replicated import ReplicatedEngine
 
-__all__ = ["CHANNEL_OPTIONS", "EngineFiles", "TritonEngine"]
+__all__ = [
+    "CHANNEL_OPTIONS",
+    "EngineFiles",
+    "Identity",
+    "Prompts",
+    "ReplicatedEngine",
+    "TritonEngine",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,6 +10,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from forebay.edges.triton import tensors
 from forebay.edges.triton.answer import AnswerText
+from forebay.edges.triton.prompts import Prompts
 from forebay.errors import (
     DeadlineExceeded,
     EngineFailed,
@@ -19,14 +19,15 @@ from forebay.errors import (
     InvalidRequest,
     Overloaded,
 )
-from forebay.values import Chat, Chunk, Prepared
+from forebay.values import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from forebay.edges.triton.files import EngineFiles
+    from forebay.edges.triton.identity import Identity
     from forebay.ports import Clock
-    from forebay.values import Abilities, Call, Request
+    from forebay.values import Abilities, Call, Prepared, Request
 
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", 8 << 20),
@@ -44,12 +45,6 @@ CHANNEL_OPTIONS = (
 
 # Asks Triton to end a failed stream with a status code instead of a bare sentence.
 _METADATA = (("triton_grpc_error", "true"),)
-
-LONG_PROMPT_CHARS = 16_384
-"""Longer prompts are tokenised on a thread: 16,384 characters take about 5 ms."""
-
-_LONG_PROMPTS = ThreadPoolExecutor(1, "long-prompts")
-"""One thread: a burst of long prompts waits its turn instead of taking all cores and memory."""
 
 STALL_S = 30.0
 """An engine that sends nothing for so long is given up; its slowest step is far below."""
@@ -69,29 +64,25 @@ class TritonEngine:
         files: EngineFiles,
         clock: Clock,
         *,
+        identity: Identity | None = None,
         stall_s: float = STALL_S,
     ) -> None:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         self._model = model
         self._files = files
+        self._prompts = Prompts(files)
         self._clock = clock
+        self._identity = identity
         self._stall_s = stall_s
 
     @property
     def abilities(self) -> Abilities:
         """Return the limits that the engine was built with."""
-        return self._files.abilities
+        return self._prompts.abilities
 
     async def prepare(self, request: Request) -> Prepared:
-        """Return the prompt's ids, by the model's own template and tokenizer.
-
-        A prompt beyond what the engine takes is counted only until that is sure: `ids` is empty
-        then, and `prompt_tokens` is a lower bound above the limit.
-        """
-        if _characters(request) <= LONG_PROMPT_CHARS:
-            return self._prepared(request)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_LONG_PROMPTS, self._prepared, request)
+        """Return the prompt's ids, by the model's own template and tokenizer."""
+        return await self._prompts.prepare(request)
 
     async def generate(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Yield the answer as it is decoded; one chunk for each response of the engine."""
@@ -102,9 +93,9 @@ class TritonEngine:
         message = tensors.infer_request(self._model, call, request.guide, bad, ends)
         answer = AnswerText(self._files.tokenizer, request.sampling.stop)
         decoded, ended = 0, False
-        left_s = None if call.deadline_s is None else call.deadline_s - self._clock.now_s()
-        if left_s is not None and left_s <= 0:
-            raise DeadlineExceeded("the deadline passed before the engine was called")
+        if self._identity is not None:
+            await self._identity.require(self._left_s(call))
+        left_s = self._left_s(call)
         stream = self._opened(left_s)
         stall = _Stall(stream, self._stall_s)
         try:
@@ -142,13 +133,15 @@ class TritonEngine:
             stall.over()
             stream.cancel()
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._files.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+    def _left_s(self, call: Call) -> float | None:
+        left_s = None if call.deadline_s is None else call.deadline_s - self._clock.now_s()
+        if left_s is not None and left_s <= 0:
+            raise DeadlineExceeded("the deadline passed before the engine was called")
+        return left_s
 
     def _spellings(self, word: str) -> list[list[int]]:
         """Return a word's ids at a text's start and inside it: the space belongs to a token."""
-        return [self._ids(word), self._ids(f" {word}")]
+        return [self._prompts.ids(word), self._prompts.ids(f" {word}")]
 
     def _opened(self, left_s: float | None) -> grpc.aio.StreamStreamCall[Any, Any]:
         stream: grpc.aio.StreamStreamCall[Any, Any]
@@ -158,35 +151,12 @@ class TritonEngine:
             raise EngineUnavailable("the router is closing its connection to the engine") from None
         return stream
 
-    def _prepared(self, request: Request) -> Prepared:
-        text = self._files.template.text(request)
-        most = self._files.abilities.max_input_tokens
-        counted = 0
-        for at in range(0, len(text) - LONG_PROMPT_CHARS, LONG_PROMPT_CHARS):
-            # A cut may split a token in two; one more for each piece covers that.
-            counted += len(self._ids(text[at : at + LONG_PROMPT_CHARS])) - 1
-            if counted > most:
-                return Prepared(counted, whole=False)
-        ids = self._ids(text)
-        if not ids:
-            raise InvalidRequest("the prompt is empty")
-        return Prepared(len(ids), tuple(ids))
-
     async def _ended(
         self, stream: grpc.aio.StreamStreamCall[Any, Any], call: Call, *, begun: bool
     ) -> ForebayError:
         if call.deadline_s is not None and call.deadline_s <= self._clock.now_s():
             return DeadlineExceeded(_TOO_LATE)
         return _said(await stream.code(), await stream.details() or _NO_REASON, begun=begun)
-
-
-def _characters(request: Request) -> int:
-    prompt = request.prompt
-    if not isinstance(prompt, Chat):
-        return len(prompt.text)
-    called = (call.arguments for message in prompt.messages for call in message.tool_calls)
-    told = sum(len(str(tool.parameters)) for tool in request.tools)
-    return told + sum(map(len, called)) + sum(len(m.content) for m in prompt.messages)
 
 
 class _Stall:

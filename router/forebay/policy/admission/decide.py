@@ -1,0 +1,198 @@
+"""Where a request goes: the rule, read from what is known; nothing here changes anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from forebay.policy.admission.exits import LIKELY
+from forebay.policy.admission.judge import limit, look
+from forebay.policy.admission.sentences import against
+from forebay.values import Admit, Downgrade, Placement, Prediction, Reason, Refuse, Spill
+
+if TYPE_CHECKING:
+    from forebay.policy.admission.judge import Look
+    from forebay.policy.admission.replica import Replica
+    from forebay.policy.admission.state import Pool, State
+    from forebay.policy.admission.terms import Ask, Ticket
+
+LOOK = 4
+"""Waiting requests of each level that one event tries."""
+
+IDLE_SHARE = 0.5
+"""An engine less full than this serves late what nobody can serve in time."""
+
+HOPELESS = frozenset({Reason.PROMPT_TOO_LONG, Reason.CLASS_FULL, Reason.ENGINE_DOWN})
+"""Reasons that no weaker and no later answer mends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision, and the replica it is about where there is one."""
+
+    placement: Placement
+    look: Look | None = None
+
+
+def next_placed(state: State, pool: Pool, now_s: float) -> tuple[Ticket, Verdict] | None:
+    """Return who of a pool is placed next and where, if one of the first few fits somewhere."""
+    if not len(pool.queue):
+        return None
+    candidates = pool.candidates(now_s)
+    for ticket in pool.queue.heads(LOOK):
+        best = _best(state, ticket, ticket.ask.target, candidates, now_s)
+        if best is not None:
+            return ticket, _admitted(ticket.ask, best, now_s, Reason.HEADROOM)
+    return None
+
+
+def last(state: State, ticket: Ticket, now_s: float) -> Verdict:
+    """Return where a request goes that waits no longer."""
+    ask = ticket.ask
+    pool = state.pool(ask.target)
+    if pool is None:
+        return _at_cloud(state, ask, now_s)
+    if ticket.why is not Reason.WAITING_FULL:
+        candidates = pool.candidates(now_s)
+        best = _best(state, ticket, ask.target, candidates, now_s, binding=True)
+        if best is not None:
+            return _admitted(ask, best, now_s, Reason.HEADROOM)
+    return _leave(state, ticket, ticket.why or Reason.ENGINE_DOWN, now_s)
+
+
+def _best(
+    state: State,
+    ticket: Ticket,
+    target: str,
+    candidates: list[Replica],
+    now_s: float,
+    *,
+    binding: bool = False,
+) -> Look | None:
+    """Return the replica with the soonest first token among those that fit, or say why none.
+
+    When `binding`, a line of prompts before it is no reason to wait any more.
+    """
+    ask, place = ticket.ask, state.places[target]
+    ticket.why = _anywhere(state, ask)
+    if ticket.why is not None:
+        return None
+    kept = state.pools[place.pool].guarded_until_s > now_s
+    learnt, best = state.learnt(ask.terms), None
+    for replica in candidates:
+        found = look(ask, replica, place, learnt, now_s, kept=kept)
+        patience = binding and found.against is Reason.PREFILL_AHEAD
+        if found.against is not None and not patience:
+            ticket.why = ticket.why or found.against
+        elif best is None or found.ahead.ttft_s < best.ahead.ttft_s:
+            best = found
+    if best is None:
+        ticket.why = ticket.why or Reason.ENGINE_DOWN
+    return best
+
+
+def _anywhere(state: State, ask: Ask) -> Reason | None:
+    """Return what stands against a request wherever it would be placed."""
+    most = ask.terms.max_inflight
+    if ask.prompt_tokens > ask.room_tokens:
+        return Reason.PROMPT_TOO_LONG
+    if most is not None and state.by_class[ask.terms.route] >= most:
+        return Reason.CLASS_FULL
+    return None
+
+
+def _leave(state: State, ticket: Ticket, why: Reason, now_s: float) -> Verdict:
+    """Return where a request goes that its target cannot serve in time.
+
+    To a cloud, if one may have it and can keep the promise; else to a weaker target that can;
+    else to its own target late, if that has nothing better to do; else nowhere.
+    """
+    ask, terms = ticket.ask, ticket.ask.terms
+    waited_s = now_s - ask.arrived_s
+    if terms.spill_to is not None and why is not Reason.PROMPT_TOO_LONG:
+        learnt = state.learnt(terms)
+        usd = state.exits.usd(ask, learnt, terms.spill_to)
+        barred = state.exits.barred(ask, learnt, terms.spill_to, usd, now_s)
+        if barred is None:
+            return Verdict(Spill(terms.spill_to, ask.target, why, usd, waited_s))
+        why = why if why in HOPELESS else barred
+    if why not in HOPELESS:
+        weaker = _weaker(state, ticket, now_s)
+        if weaker is not None:
+            return _downgraded(ask, weaker, why, now_s)
+        late = _anyway(state, ask, now_s)
+        if late is not None:
+            return _admitted(ask, late, now_s, Reason.LATE_ANYWAY)
+    pool = state.pool(ask.target)
+    retry_s = pool.retry_s() if pool else 1.0
+    return Verdict(Refuse(ask.target, why, against(state, ask, why, now_s), retry_s, waited_s))
+
+
+def _weaker(state: State, ticket: Ticket, now_s: float) -> Look | None:
+    """Return a replica of the target that the class steps down to, if it keeps the promise."""
+    target = ticket.ask.terms.downgrade_to
+    pool = state.pool(target) if target is not None else None
+    if target is None or pool is None:
+        return None
+    why, best = ticket.why, _best(state, ticket, target, pool.candidates(now_s), now_s)
+    ticket.why = why
+    return best
+
+
+def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
+    """Return a replica that has time for an answer which comes too late for its promise.
+
+    Only a client's own deadline is never passed over, and nobody who can still be served in time
+    waits behind it.
+    """
+    pool, place = state.pool(ask.target), state.places[ask.target]
+    if pool is None or len(pool.queue):
+        return None
+    learnt = state.learnt(ask.terms)
+    for replica in pool.candidates(now_s):
+        busy = replica.inside > IDLE_SHARE * min(
+            replica.spec.max_batch, place.max_inflight or replica.spec.max_batch
+        )
+        if busy or replica.pending or limit(ask, replica, place, now_s, kept=True) is not None:
+            continue
+        found = look(ask, replica, place, learnt, now_s, kept=True)
+        if found.against in (None, Reason.SLO_AT_RISK):
+            return found
+    return None
+
+
+def _at_cloud(state: State, ask: Ask, now_s: float) -> Verdict:
+    """Return whether a cloud takes a request now; it has no queue of ours."""
+    usd = state.exits.usd(ask, state.learnt(ask.terms), ask.target)
+    why = _anywhere(state, ask) or state.exits.closed(ask, ask.target, usd, now_s)
+    waited_s = now_s - ask.arrived_s
+    if why is not None:
+        return Verdict(Refuse(ask.target, why, against(state, ask, why, now_s), 1.0, waited_s))
+    return Verdict(Admit(ask.target, ask.target, waited_s=waited_s))
+
+
+def cloud_in_time(state: State, ask: Ask, found: Placement, now_s: float) -> Placement:
+    """Return a cloud's placement with its tracked latency, refused where that is too slow."""
+    if not isinstance(found, Admit):
+        return found
+    learnt = state.learnt(ask.terms)
+    why = state.exits.barred(ask, learnt, ask.target, 0.0, now_s)
+    if why is not None:
+        return Refuse(ask.target, why, against(state, ask, why, now_s), 1.0)
+    cloud, elapsed_s = state.exits.clouds[ask.target], now_s - ask.arrived_s
+    ttft_s, tpot_s = elapsed_s + cloud.ttft_s(LIKELY), cloud.tpot_s(LIKELY)
+    e2e_s = ttft_s + min(float(ask.max_tokens), learnt.mean_tokens) * tpot_s
+    return replace(found, predicted=Prediction(ttft_s, tpot_s, e2e_s))
+
+
+def _admitted(ask: Ask, best: Look, now_s: float, reason: Reason) -> Verdict:
+    name, waited_s = best.replica.spec.name, now_s - ask.arrived_s
+    predicted = best.predicted(waited_s)
+    return Verdict(Admit(ask.target, name, reason, predicted, waited_s), best)
+
+
+def _downgraded(ask: Ask, best: Look, why: Reason, now_s: float) -> Verdict:
+    name, weaker = best.replica.spec.name, str(ask.terms.downgrade_to)
+    waited_s = now_s - ask.arrived_s
+    predicted = best.predicted(waited_s)
+    return Verdict(Downgrade(weaker, name, ask.target, why, predicted, waited_s), best)

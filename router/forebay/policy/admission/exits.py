@@ -1,0 +1,124 @@
+"""The ways out of a queue: when a request must leave it, and whether a cloud may take it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forebay.policy.admission.cloud import CloudLatency
+from forebay.values import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from forebay.policy.admission.feedback import ClassFeedback
+    from forebay.policy.admission.outside import Outside
+    from forebay.policy.admission.terms import Ask, Place
+
+SURE = (0.995, 0.99, 0.95, 0.9, 0.5)
+"""Quantiles of a cloud's latency that a request leaves in time for: the first that still can be.
+
+With each goes a length of answer, the longest first (`ClassFeedback.lengths`): what a class
+promises for a whole answer may be too short for its longest ones, wherever they are made.
+"""
+
+LIKELY = 0.5
+"""The quantile of TTFT that must still fit at the end; else the answer would be late and dear."""
+
+SHORT = 0.25
+"""How long a short answer is, of the mean one: at the end the hope for one is worth its price."""
+
+
+class Exits:
+    """What is known of the clouds."""
+
+    def __init__(self, places: Mapping[str, Place], outside: Outside) -> None:
+        self._places = places
+        self._outside = outside
+        self.clouds = {
+            place.target: CloudLatency(place.expect_ttft_s, place.expect_tpot_s)
+            for place in places.values()
+            if not place.pool
+        }
+
+    def leave_s(
+        self, ask: Ask, learnt: ClassFeedback, idle: tuple[float, float], now_s: float
+    ) -> float:
+        """Return when a request waits no longer, on the clock of `now_s`.
+
+        That is the last moment at which a cloud would still keep the promise, as surely as can
+        be; where there is none that could, the last at which an idle engine would, with `idle`,
+        its TTFT and TPOT. A class that bounds its wait leaves by then; one that promises nothing
+        and bounds nothing does not wait.
+        """
+        wait_s = ask.terms.wait_s
+        latest_s = self._promised_s(ask, learnt, idle, now_s)
+        if wait_s is not None:
+            latest_s = min(ask.arrived_s + wait_s, now_s + wait_s if latest_s is None else latest_s)
+        return now_s if latest_s is None else max(now_s, latest_s)
+
+    def _promised_s(
+        self, ask: Ask, learnt: ClassFeedback, idle: tuple[float, float], now_s: float
+    ) -> float | None:
+        spill_to = ask.terms.spill_to
+        cloud = self.clouds.get(spill_to) if spill_to is not None else None
+        if cloud is not None:
+            for share, tokens in zip(SURE, learnt.lengths(), strict=True):
+                leave_s = _last_s(ask, tokens, cloud.ttft_s(share), cloud.tpot_s(share))
+                if leave_s is not None and leave_s > now_s:
+                    return leave_s
+        return _last_s(ask, learnt.mean_tokens, *idle)
+
+    def usd(self, ask: Ask, learnt: ClassFeedback, target: str) -> float:
+        """Return what the answer is expected to cost at a target."""
+        place = self._places.get(target)
+        tokens = min(float(ask.max_tokens), learnt.mean_tokens)
+        return 0.0 if place is None else place.usd(ask.prompt_tokens, tokens)
+
+    def barred(
+        self, ask: Ask, learnt: ClassFeedback, target: str, usd: float, now_s: float
+    ) -> Reason | None:
+        """Return why a request may not spill to `target`, or None.
+
+        An engine of our own, and a target that cannot be called yet, speak for themselves when
+        the request comes to them.
+        """
+        most = ask.terms.spill_max_usd
+        if most is not None and usd > most:
+            return Reason.COST_CAP
+        if (cloud := self.clouds.get(target)) is None:
+            return None
+        if (reason := self.closed(ask, target, usd, now_s)) is not None:
+            return reason
+        short = SHORT * learnt.mean_tokens
+        last_s = _last_s(ask, short, cloud.ttft_s(LIKELY), cloud.tpot_s(LIKELY))
+        return Reason.CLOUD_TOO_SLOW if last_s is not None and last_s < now_s else None
+
+    def closed(self, ask: Ask, target: str, usd: float, now_s: float) -> Reason | None:
+        """Return what stands against calling a cloud, fast enough or not."""
+        place = self._places[target]
+        inflight = self.clouds[target].inflight
+        if ask.prompt_tokens > ask.room_tokens and ask.target == target:
+            return Reason.PROMPT_TOO_LONG
+        if ask.terms.max_usd is not None and usd > ask.terms.max_usd:
+            return Reason.COST_CAP
+        if place.max_inflight is not None and inflight >= place.max_inflight:
+            return Reason.TARGET_FULL
+        return self._outside.bars(target, ask, usd, now_s)
+
+    def sent(self, ask: Ask, target: str, usd: float, now_s: float) -> None:
+        """Note that a request goes to a cloud now."""
+        self.clouds[target].inflight += 1
+        self._outside.sent(target, ask, usd, now_s)
+
+
+def _last_s(ask: Ask, output_tokens: float, ttft_s: float, tpot_s: float) -> float | None:
+    """Return when an answer must be begun with so much latency to keep every promise, or None."""
+    terms, latest = ask.terms, []
+    if terms.ttft_s is not None:
+        latest.append(ask.arrived_s + terms.ttft_s - ttft_s)
+    if terms.e2e_s is not None:
+        tokens = min(float(ask.max_tokens), output_tokens)
+        latest.append(ask.arrived_s + terms.e2e_s - ttft_s - tokens * tpot_s)
+    if ask.deadline_s is not None:
+        latest.append(ask.deadline_s - ttft_s)
+    return min(latest, default=None)

@@ -1,0 +1,100 @@
+"""How far each class distrusts its predictions: a factor that follows the misses themselves.
+
+After each answer the factor's logarithm moves by `ETA * (miss - allowed)`. Over T answers the
+share of misses then differs from what is allowed by at most (log HIGHEST - log LOWEST)/(ETA * T),
+as long as HIGHEST stops misses: quantile tracking, as in adaptive conformal inference. Nothing
+about the engine need be known for that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+ETA = 0.04
+LOWEST = 0.9
+HIGHEST = 4.0
+
+SHARE = 0.6
+"""What part of the misses a class may have is spent on prediction; the rest is left to chance."""
+
+ENOUGH = 400
+"""Answers after which their lengths are believed: the first to end are the short ones."""
+
+QUIET_S = 10.0
+"""Without answers the factor forgets half of itself in so long: who sends nothing learns nothing,
+and a distrust that keeps every request away could never be disproved."""
+
+
+@dataclass(slots=True)
+class Margin:
+    """The factor of one class and one kind of latency."""
+
+    log: float = 0.0
+    seen_s: float | None = None
+
+    def factor(self, now_s: float) -> float:
+        """Return what a prediction is multiplied by before it is held against its SLO."""
+        if self.seen_s is None:
+            return 1.0
+        quiet_s = now_s - self.seen_s
+        fading = 0.5 ** (quiet_s / QUIET_S) if quiet_s > QUIET_S and self.log > 0 else 1.0
+        return math.exp(self.log * fading)
+
+    def learn(self, now_s: float, *, missed: bool, allowed: float) -> None:
+        """Take in one outcome; `allowed` is the share of misses that is aimed at."""
+        self.log = math.log(self.factor(now_s))
+        self.log += ETA * (float(missed) - allowed)
+        self.log = min(math.log(HIGHEST), max(math.log(LOWEST), self.log))
+        self.seen_s = now_s
+
+
+@dataclass(slots=True)
+class ClassFeedback:
+    """What a class learnt: two margins, how long answers are, and how many spill.
+
+    `output_tokens` follows the 99th percentile of answers' lengths, `mean_tokens` their mean.
+    """
+
+    attainment: float = 0.99
+    ttft: Margin = field(default_factory=Margin)
+    rate: Margin = field(default_factory=Margin)
+    output_tokens: float = 128.0
+    mean_tokens: float = 128.0
+    prompt_tokens: float = 256.0
+    answers: int = 0
+    spilled: float = 0.0
+    cloud_missed: float = 0.0
+
+    def allowed(self) -> float:
+        """Return the share of local misses that keeps the whole class at its attainment."""
+        aimed = (1.0 - self.attainment) * SHARE
+        local = (aimed - self.spilled * self.cloud_missed) / max(0.05, 1.0 - self.spilled)
+        return max(aimed / 4.0, min(local, aimed * 2.0))
+
+    def lengths(self) -> tuple[float, float, float, float, float]:
+        """Return tokens that an answer may take, from the very longest to the usual.
+
+        While few were seen nothing bounds the longest.
+        """
+        known = self.answers >= ENOUGH
+        longest = self.output_tokens if known else float("inf")
+        return 2.0 * longest, longest, self.output_tokens, self.mean_tokens, self.mean_tokens
+
+    def asked(self, prompt_tokens: int, *, spilled: bool) -> None:
+        """Take in that a request was placed, here or elsewhere."""
+        self.prompt_tokens += 0.02 * (prompt_tokens - self.prompt_tokens)
+        self.spilled += 0.01 * (float(spilled) - self.spilled)
+
+    def answered(self, tokens: int) -> None:
+        """Take in the length of an answer."""
+        self.answers += 1
+        self.mean_tokens += 0.02 * (tokens - self.mean_tokens)
+        step = 0.1 * max(16.0, self.output_tokens)
+        # The 99th percentile is where steps up by 0.99 and down by 0.01 balance.
+        self.output_tokens += step * (0.99 if tokens > self.output_tokens else -0.01)
+        self.output_tokens = max(1.0, self.output_tokens)
+
+    def cloud_answered(self, *, missed: bool) -> None:
+        """Take in whether a cloud kept the class's SLO."""
+        self.cloud_missed += 0.01 * (float(missed) - self.cloud_missed)

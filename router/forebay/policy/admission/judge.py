@@ -1,0 +1,108 @@
+"""Whether one replica may take one more request now: the limits first, then the prediction.
+
+This is the rule of admission. It reads: is it up, is there a slot, is there memory, is the line
+of prompts short enough to bind later, and would the answer keep its class's promise without
+breaking that of a stream inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from forebay.values import Prediction, Reason
+
+if TYPE_CHECKING:
+    from forebay.policy.admission.feedback import ClassFeedback
+    from forebay.policy.admission.replica import Replica
+    from forebay.policy.admission.terms import Ask, Place
+
+BIND_LATE_S = 0.3
+"""How long a line of prompts an engine may have before the router keeps the next one itself."""
+
+BIND_FACTOR = 1.5
+"""What part of a prompt's time decoding beside it costs, roughly."""
+
+KV_KEPT = 0.1
+"""The share of KV cache that classes which may leave do not touch, where one is that may not."""
+
+
+UNKNOWN = Prediction(0.0, 0.0, 0.0)
+"""What is predicted where a limit alone decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a request would find at a replica: the first reason against it, and the prediction.
+
+    `ahead` counts from now, not from the request's arrival.
+    """
+
+    replica: Replica
+    against: Reason | None
+    ahead: Prediction = UNKNOWN
+    prefill: int = 0
+
+    def predicted(self, elapsed_s: float) -> Prediction:
+        """Return the prediction as decisions carry it: from arrival, `elapsed_s` ago."""
+        ahead = self.ahead
+        return Prediction(elapsed_s + ahead.ttft_s, ahead.tpot_s, elapsed_s + ahead.e2e_s)
+
+
+def limit(ask: Ask, replica: Replica, place: Place, now_s: float, *, kept: bool) -> Reason | None:
+    """Return the first limit that one more request would break, whatever its promise."""
+    spec, inside = replica.spec, replica.inside_at(now_s)
+    scrape = replica.scrape
+    if inside >= spec.max_batch:
+        return Reason.TARGET_FULL
+    if place.max_inflight is not None and inside >= place.max_inflight:
+        return Reason.TARGET_FULL
+    if scrape is not None:
+        # Nobody waiting is never too many: `max_waiting: 0` still lets an idle engine work.
+        if scrape.waiting > 0 and scrape.waiting >= place.max_waiting:
+            return Reason.QUEUE_FULL
+        if scrape.kv_used >= place.kv_ceiling:
+            return Reason.KV_CACHE_FULL
+    share = 1.0 - KV_KEPT if kept and ask.terms.spill_to is not None else 1.0
+    needed = replica.reserved + replica.foreign_kv + ask.prompt_tokens + ask.max_tokens
+    if inside and needed > spec.kv_tokens * share:
+        return Reason.KV_CACHE_FULL
+    return None
+
+
+def look(
+    ask: Ask, replica: Replica, place: Place, learnt: ClassFeedback, now_s: float, *, kept: bool
+) -> Look:
+    """Return what a request would find at `replica`, by limits and by prediction."""
+    against = limit(ask, replica, place, now_s, kept=kept)
+    if against is not None:
+        return Look(replica, against)
+    cached = replica.cached(ask.blocks) * replica.spec.block_tokens if ask.blocks else 0
+    prefill = max(1, ask.prompt_tokens - cached)
+    backlog = replica.backlog(now_s)
+    # From now on; what has passed is added last, for no factor applies to it.
+    ahead = Prediction(*replica.ahead_s(ask, backlog, prefill, learnt.output_tokens, now_s))
+    if ask.deadline_s is not None and now_s + ahead.ttft_s > ask.deadline_s:
+        against = Reason.DEADLINE_AT_RISK
+    elif ask.terms.at_risk and _late(ask, learnt, ahead, now_s):
+        against = Reason.SLO_AT_RISK
+    elif (tightest_s := replica.tightest_s()) is not None and ahead.tpot_s > tightest_s:
+        against = Reason.SLO_AT_RISK
+    elif backlog * replica.coefficients.d_s * BIND_FACTOR > BIND_LATE_S:
+        against = Reason.PREFILL_AHEAD
+    return Look(replica, against, ahead, prefill)
+
+
+def _late(ask: Ask, learnt: ClassFeedback, ahead: Prediction, now_s: float) -> bool:
+    """Return whether an answer would break its class's promise, by predictions as trusted."""
+    terms, elapsed_s = ask.terms, now_s - ask.arrived_s
+    if terms.ttft_s is not None:
+        first_s = elapsed_s + ahead.ttft_s * learnt.ttft.factor(now_s)
+        if first_s > terms.ttft_s:
+            return True
+    if terms.tpot_s is None and terms.e2e_s is None:
+        return False
+    factor = learnt.rate.factor(now_s)
+    if terms.tpot_s is not None and ahead.tpot_s * factor > terms.tpot_s:
+        return True
+    return terms.e2e_s is not None and elapsed_s + ahead.e2e_s * factor > terms.e2e_s

@@ -1,0 +1,311 @@
+"""One engine as the router knows it: its own requests exactly, others' as last scraped.
+
+Prompt tokens are counted along one line: `dispatched` is how many were ever sent, `prefilled`
+how many of them the engine has taken in. A request stands at its `mark` on that line; engines
+take prompts in the order they came, so a first token proves all before it taken in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from forebay.policy.admission.model import Sample, fit, steps_to_first_token
+from forebay.policy.health import Health
+
+if TYPE_CHECKING:
+    from forebay.policy.admission.terms import Ask, Outcome, ReplicaSpec, Ticket
+    from forebay.values import Scrape
+
+STALE_S = 5.0
+"""Scraped load older than this says nothing of now: it is unknown, not full."""
+
+WINDOW = 1500
+"""Steps that the fit looks at."""
+
+REFIT_EVERY = 64
+"""New steps before the fit is worth doing again."""
+
+ARRIVALS_S = 6.0
+"""Over how long the rate of prompt tokens is averaged."""
+
+BUSIEST = 0.9
+"""A share of prefill above this would make the decoding rate meaningless."""
+
+GUESSED_PROMPT = 256
+"""Tokens assumed of a prompt that waits in the engine and is not ours."""
+
+LAG_STEP = 0.05
+MAX_BLOCKS = 1 << 16
+MAX_LAG_S = 1.0
+
+
+class Replica:
+    """The load of one engine, its speed, and what a further request would find there."""
+
+    __slots__ = (
+        "_arrivals",
+        "_at_s",
+        "_blocks",
+        "_fresh",
+        "_samples",
+        "_tight",
+        "coefficients",
+        "dispatched",
+        "foreign",
+        "foreign_kv",
+        "foreign_waiting",
+        "health",
+        "kv",
+        "lag_s",
+        "learnt",
+        "ours",
+        "pending",
+        "pending_tokens",
+        "prefilled",
+        "probe",
+        "reserved",
+        "running",
+        "scrape",
+        "spec",
+    )
+
+    def __init__(self, spec: ReplicaSpec, now_s: float) -> None:
+        self.spec = spec
+        self.coefficients = spec.prior
+        self.pending: dict[Ticket, None] = {}
+        self.running: dict[Ticket, None] = {}
+        self.pending_tokens = 0
+        self.kv = 0
+        self.reserved = 0
+        self.dispatched = 0.0
+        self.prefilled = 0.0
+        self.lag_s = 0.0
+        self.health = Health()
+        self.ours = True
+        self.learnt = False
+        self.scrape: Scrape | None = None
+        self.foreign = self.foreign_kv = self.foreign_waiting = 0
+        self._at_s = now_s
+        self._arrivals = (0.0, now_s)
+        self.probe: Ticket | None = None
+        self._samples: deque[Sample] = deque(maxlen=WINDOW)
+        self._fresh = 0
+        self._tight: Counter[float] = Counter()
+        self._blocks: OrderedDict[int, None] = OrderedDict()
+
+    # ---- what is inside ----------------------------------------------------------------
+
+    @property
+    def own(self) -> int:
+        """Our own requests in the engine."""
+        return len(self.pending) + len(self.running)
+
+    @property
+    def inside(self) -> int:
+        """All requests in the engine, ours and others'."""
+        return len(self.pending) + len(self.running) + self.foreign
+
+    def scraped(self, scrape: Scrape, own_at_poll: int) -> None:
+        """Take in what the engine's metrics said; what is not ours is somebody else's."""
+        self.scrape = scrape
+        self.foreign = max(0, scrape.active - own_at_poll)
+        self.foreign_waiting = max(0, scrape.waiting - len(self.pending)) if self.foreign else 0
+        used = scrape.kv_used * self.spec.kv_tokens
+        self.foreign_kv = max(0, int(used) - self.kv) if self.foreign else 0
+
+    def inside_at(self, now_s: float) -> int:
+        """Return all requests inside now; a scrape that has grown too old is forgotten first."""
+        if self.scrape is not None and now_s - self.scrape.at_s > STALE_S:
+            self.scrape = None
+            self.foreign = self.foreign_kv = self.foreign_waiting = 0
+        return self.inside
+
+    def able(self, now_s: float) -> bool:
+        """Return whether the replica may be called, as usual or to find out whether it works."""
+        return self.ours and (self.health.takes(now_s) or self.health.may_probe(now_s))
+
+    def judged(self, ticket: Ticket, outcome: Outcome, now_s: float) -> None:
+        """Take in how a call ended, for the replica's health."""
+        if outcome == "served":
+            self.health = self.health.served(now_s, ticket.placed_s)
+        elif outcome == "failed":
+            self.health = self.health.failed(now_s, ticket.placed_s)
+        else:
+            self.health = self.health.abandoned(ticket.placed_s)
+
+    def backlog(self, now_s: float) -> float:
+        """Return prompt tokens that the engine has still to take in, ours and others'."""
+        self._advance(now_s)
+        return self.dispatched - self.prefilled + self.foreign_waiting * GUESSED_PROMPT
+
+    def tightest_s(self) -> float | None:
+        """Return the strictest TPOT that a request inside was promised."""
+        return min(self._tight, default=None)
+
+    def prefill_share(self, now_s: float) -> float:
+        """Return the share of the engine's time that prompts have been taking of late."""
+        tokens_per_s, at_s = self._arrivals
+        rate = tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S)
+        return min(BUSIEST, rate * self.coefficients.d_s)
+
+    # ---- what a further request would find ---------------------------------------------
+
+    def ahead_s(
+        self, ask: Ask, backlog: float, prefill: int, output_tokens: float, now_s: float
+    ) -> tuple[float, float, float]:
+        """Return TTFT, TPOT and E2E from `now_s` on for one more request.
+
+        Args:
+            ask: The request.
+            backlog: Prompt tokens that the engine takes in before its own.
+            prefill: Those of its own prompt that are not cached.
+            output_tokens: How long answers of its class grow.
+            now_s: The time.
+        """
+        c, streams = self.coefficients, len(self.running) + self.foreign
+        step_s = c.a_s + c.b_s * streams + c.c_s * (self.kv + self.foreign_kv)
+        prompts = backlog + prefill
+        steps = steps_to_first_token(prompts, streams, self.spec.step_tokens)
+        begun_s = 0.5 * step_s if streams else 0.0
+        ttft_s = self.lag_s + begun_s + steps * step_s + c.d_s * prompts
+        kv = self.kv + self.pending_tokens + self.foreign_kv + ask.prompt_tokens
+        alone_s = c.a_s + c.b_s * (self.inside + 1) + c.c_s * kv
+        tpot_s = alone_s / (1.0 - self.prefill_share(now_s))
+        return ttft_s, tpot_s, ttft_s + min(ask.max_tokens, output_tokens) * tpot_s
+
+    def idle(self, prompt_tokens: int) -> tuple[float, float]:
+        """Return TTFT and TPOT that a prompt would find were nobody else there."""
+        c = self.coefficients
+        steps = steps_to_first_token(prompt_tokens, 0, self.spec.step_tokens)
+        ttft_s = self.lag_s + steps * c.a_s + c.d_s * prompt_tokens
+        return ttft_s, c.a_s + c.b_s + c.c_s * prompt_tokens
+
+    def cached(self, blocks: tuple[int, ...]) -> int:
+        """Return how many leading blocks of a prompt the engine has seen of late."""
+        known = self._blocks
+        for count, block in enumerate(blocks):
+            if block not in known:
+                return count
+        return len(blocks)
+
+    # ---- what happens -------------------------------------------------------------------
+
+    def place(self, ticket: Ticket, prefill: int, now_s: float) -> None:
+        """Count a request from now on; `prefill` of its prompt is not cached."""
+        ask = ticket.ask
+        if not self.health.takes(now_s):
+            self.health = self.health.probing(now_s)
+        backlog = self.backlog(now_s)
+        tokens_per_s, at_s = self._arrivals
+        faded = tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S)
+        self._arrivals = (faded + prefill / ARRIVALS_S, now_s)
+        self.dispatched += prefill
+        self.pending[ticket] = None
+        self.pending_tokens += ask.prompt_tokens
+        self.reserved += ask.prompt_tokens + ask.max_tokens
+        ticket.mark = self.dispatched
+        ticket.alone = prefill if backlog < 1.0 else 0
+        if ask.terms.tpot_s is not None:
+            self._tight[ask.terms.tpot_s] += 1
+        self._remember(ask.blocks)
+
+    def first(self, ticket: Ticket, now_s: float) -> None:
+        """Note a first token: the prompt and all that stood before it were taken in."""
+        self._advance(now_s)
+        self._unqueue(ticket)
+        if ticket.alone and not self.pending:
+            self._timed(ticket, now_s)
+        self.running[ticket] = None
+        self.kv += ticket.ask.prompt_tokens
+        if self.probe is None:
+            self.probe = ticket
+        miss_s = now_s - ticket.expected_s
+        self.lag_s += LAG_STEP * max(-self.lag_s, min(MAX_LAG_S - self.lag_s, miss_s))
+
+    def later(self, ticket: Ticket, count: int, now_s: float) -> None:
+        """Note further tokens of a running stream; one stream of each engine times its steps."""
+        self.kv += count
+        if ticket is not self.probe:
+            return
+        room = max(0.0, self.spec.step_tokens - len(self.running) - self.foreign)
+        taken = min(room * count, self.dispatched - self.prefilled)
+        step_s = (now_s - ticket.last_s) / count
+        running = float(len(self.running) + self.foreign)
+        self._samples.append((step_s, running, float(self.kv + self.foreign_kv), taken / count))
+        self._fresh += 1
+        self._move(taken, now_s)
+
+    def remove(self, ticket: Ticket, now_s: float) -> None:
+        """Forget a request that ended, wherever it stood."""
+        ask = ticket.ask
+        self._advance(now_s)
+        if ticket in self.pending:
+            self._unqueue(ticket)
+        else:
+            self.running.pop(ticket)
+            self.kv -= ask.prompt_tokens + max(0, ticket.tokens - 1)
+        if self.probe is ticket:
+            self.probe = next(reversed(self.running), None)
+        self.reserved -= ask.prompt_tokens + ask.max_tokens
+        if ask.terms.tpot_s is not None:
+            self._loosen(ask.terms.tpot_s)
+
+    def _timed(self, ticket: Ticket, now_s: float) -> None:
+        """Learn from a prompt that the engine took in alone; no stream's step would show it."""
+        streams = len(self.running) + self.foreign
+        steps = steps_to_first_token(ticket.alone, streams, self.spec.step_tokens)
+        step_s = (now_s - ticket.placed_s - self.lag_s) / steps
+        kv = float(self.kv + self.foreign_kv)
+        self._samples.append((step_s, float(streams), kv, ticket.alone / steps))
+        self._fresh += 1
+
+    def refit(self) -> bool:
+        """Learn the engine's speed anew where enough steps were seen; return whether it did."""
+        if self._fresh < REFIT_EVERY:
+            return False
+        self._fresh, self.learnt = 0, True
+        self.coefficients = fit(self._samples, self.coefficients)
+        return True
+
+    def _loosen(self, tpot_s: float) -> None:
+        self._tight[tpot_s] -= 1
+        if not self._tight[tpot_s]:
+            del self._tight[tpot_s]
+
+    # ---- the line of prompt tokens ------------------------------------------------------
+
+    def _unqueue(self, ticket: Ticket) -> None:
+        self.pending.pop(ticket)
+        self.pending_tokens -= ticket.ask.prompt_tokens
+        self.prefilled = max(self.prefilled, min(ticket.mark, self.dispatched))
+        if not self.pending:
+            self.prefilled = self.dispatched
+
+    def _advance(self, now_s: float) -> None:
+        """Let the engine take prompts in as its speed says, where no stream times its steps."""
+        left = self.dispatched - self.prefilled
+        if left <= 0.0 or self.probe is not None:
+            self._at_s = now_s
+            return
+        chunk = min(left, max(1.0, self.spec.step_tokens - len(self.running) - self.foreign))
+        running = len(self.running) + self.foreign
+        step_s = self.coefficients.step_s(running, self.kv + self.foreign_kv, chunk)
+        self._move(chunk * (now_s - self._at_s) / step_s, now_s)
+
+    def _move(self, tokens: float, now_s: float) -> None:
+        """Move along the line, no further than the oldest prompt without a first token."""
+        self._at_s = now_s
+        oldest = next(iter(self.pending), None)
+        end = self.dispatched if oldest is None else oldest.mark - 1.0
+        self.prefilled = max(self.prefilled, min(self.prefilled + tokens, end))
+
+    def _remember(self, blocks: tuple[int, ...]) -> None:
+        known = self._blocks
+        for block in blocks:
+            known[block] = None
+            known.move_to_end(block)
+        most = min(MAX_BLOCKS, self.spec.kv_tokens // self.spec.block_tokens)
+        while len(known) > most:
+            known.popitem(last=False)

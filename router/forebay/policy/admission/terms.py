@@ -1,0 +1,134 @@
+"""What admission is told: a class's promises, a target's limits, one request, one replica.
+
+All latencies are seconds, all prices USD; None means "nothing was said".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from forebay.policy.admission.model import UNKNOWN, Coefficients
+
+if TYPE_CHECKING:
+    from forebay.policy.admission.replica import Replica
+    from forebay.values import Placement, Reason
+
+
+Outcome = Literal["served", "failed", "cancelled"]
+"""How a call went for its replica: an answer, its own fault, or neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a class is promised, and where its requests may go when the promise is at risk.
+
+    `at_risk` is whether a predicted miss is reason enough to leave, or only a limit that is met.
+    `wait_s` bounds the wait for a replica, beside what the promise itself does.
+    """
+
+    route: str
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+    attainment: float = 0.99
+    at_risk: bool = True
+    wait_s: float | None = None
+    spill_to: str | None = None
+    spill_max_usd: float | None = None
+    downgrade_to: str | None = None
+    max_inflight: int | None = None
+    max_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A target as admission sees it. Targets of one `pool` share its replicas and its queue.
+
+    A cloud is a place without replicas: `pool` is empty, and `expect_*` is its latency's p99
+    until enough of it was seen.
+    """
+
+    target: str
+    pool: str = ""
+    max_inflight: int | None = None
+    max_waiting: int = 1 << 30
+    kv_ceiling: float = 1.0
+    input_usd: float = 0.0
+    output_usd: float = 0.0
+    expect_ttft_s: float = 1.5
+    expect_tpot_s: float = 0.05
+
+    def usd(self, prompt_tokens: float, output_tokens: float) -> float:
+        """Return what an answer costs; prices are for one token."""
+        return prompt_tokens * self.input_usd + output_tokens * self.output_usd
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """One engine: how much it holds, how it takes prompts in, and what is known of its speed.
+
+    `step_tokens` bounds streams plus prompt tokens of one step (`max_num_tokens`).
+    """
+
+    name: str
+    pool: str
+    kv_tokens: int = 1 << 40
+    max_batch: int = 1 << 20
+    step_tokens: int = 8192
+    block_tokens: int = 32
+    prior: Coefficients = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request before one rung of its ladder.
+
+    `room_tokens` is the longest prompt the target takes; `whole` is False where counting ended
+    once that was passed. `blocks` are hashes of the prompt's blocks, each of all before it.
+    """
+
+    id: str
+    terms: Terms
+    target: str
+    prompt_tokens: int
+    max_tokens: int
+    arrived_s: float
+    room_tokens: int = 1 << 40
+    whole: bool = True
+    deadline_s: float | None = None
+    tier: str = ""
+    blocks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What would be decided on an ask, and about what its answer would cost there."""
+
+    placement: Placement
+    usd: float
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One ask on its way: it waits, is placed at a replica or a cloud, and is gone.
+
+    `leave_s` is when it waits no longer, `expected_s` when its first token is expected, `mark`
+    where its prompt ends on its replica's line of prompt tokens. `alone` are the prompt tokens
+    that its replica took in with no other prompt before them. `target` is who answers it.
+    """
+
+    ask: Ask
+    number: int
+    leave_s: float = 0.0
+    target: str = ""
+    state: Literal["waiting", "placed", "gone"] = "waiting"
+    why: Reason | None = None
+    replica: Replica | None = None
+    placed_s: float = 0.0
+    expected_s: float = 0.0
+    mark: float = 0.0
+    alone: int = 0
+    first_s: float | None = None
+    last_s: float = 0.0
+    tokens: int = 0
