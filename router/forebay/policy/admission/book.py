@@ -59,11 +59,13 @@ def terms(chosen: Class, spill_to: str | None) -> Terms:
     route = chosen.route
     slo, constraints = route.slo, route.constraints
     spill = route.spill if isinstance(route.spill, Spill) else None
+    whole_ms = slo.e2e_ms or constraints.max_latency_ms
     return Terms(
         route=chosen.name,
         ttft_s=_seconds(slo.ttft_ms),
         tpot_s=_seconds(slo.tpot_ms),
-        e2e_s=_seconds(slo.e2e_ms or constraints.max_latency_ms),
+        e2e_s=_seconds(whole_ms),
+        promised=any((slo.ttft_ms, slo.tpot_ms, whole_ms)),
         attainment=slo.attainment,
         at_risk=spill is None or spill.when == "slo_at_risk",
         wait_s=_seconds(constraints.max_wait_ms),

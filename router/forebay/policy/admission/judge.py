@@ -50,10 +50,14 @@ class Look:
 
 
 def limit(ask: Ask, replica: Replica, place: Place, now_s: float, *, kept: bool) -> Reason | None:
-    """Return the first limit that one more request would break, whatever its promise."""
+    """Return the first limit that one more request would break.
+
+    A class that is promised something is not sent to wait inside an engine, for a slot or for
+    memory: nobody could say how long. One that is promised nothing may.
+    """
     spec, inside = replica.spec, replica.inside_at(now_s)
-    scrape = replica.scrape
-    if inside >= spec.max_batch:
+    scrape, promised = replica.scrape, ask.terms.promised
+    if promised and inside >= spec.max_batch:
         return Reason.TARGET_FULL
     if place.max_inflight is not None and inside >= place.max_inflight:
         return Reason.TARGET_FULL
@@ -65,7 +69,7 @@ def limit(ask: Ask, replica: Replica, place: Place, now_s: float, *, kept: bool)
             return Reason.KV_CACHE_FULL
     share = 1.0 - KV_KEPT if kept and ask.terms.spill_to is not None else 1.0
     needed = replica.reserved + replica.foreign_kv + ask.prompt_tokens + ask.max_tokens
-    if inside and needed > spec.kv_tokens * share:
+    if promised and inside and needed > spec.kv_tokens * share:
         return Reason.KV_CACHE_FULL
     return None
 

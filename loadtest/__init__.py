@@ -1,0 +1,1 @@
+"""Load tests: open-loop arrivals, real prompts, a report against the SLOs, sweeps."""

@@ -1,0 +1,145 @@
+"""`python -m loadtest`: run a plan, render a run again, find the generator's limits, sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import uvloop
+
+from loadtest import limits as limits_of
+from loadtest import plan as plans
+from loadtest.outcome import Outcome, of_json, to_json
+from loadtest.pages import markdown, write
+from loadtest.prompts import PromptsError
+from loadtest.report import report
+from loadtest.run import run as run_plan
+from loadtest.sweep import SweepError, sweep
+from loadtest.sweep_plan import load as load_sweep
+from loadtest.traces import TraceError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from loadtest.plan import Door, Plan
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def drive(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what the work returns, on a uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def read(path: Path, times: float, door: Door | None, grpc: str | None, http: str | None) -> Plan:
+    """Return the plan of a file, changed by what the command line says."""
+    plan = plans.load(path).times(times)
+    said = {"door": door, "grpc": grpc, "http": http}
+    changed: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    if door is not None:
+        changed["classes"] = [{**one.model_dump(), "door": door} for one in plan.classes]
+    return plan.changed(**changed)
+
+
+@click.group()
+def main() -> None:
+    """Load tests against a running router; exit status 0: SLOs kept, 1: not, 2: wrong use."""
+
+
+@main.command()
+@click.argument("plan_file", type=FILE)
+@click.option("--out", type=FOLDER, help="where the report goes; default build/loadtest/NAME")
+@click.option("--times", default=1.0, show_default=True, help="multiply every rate")
+@click.option("--door", type=click.Choice(["grpc", "openai"]), help="send all through one door")
+@click.option("--grpc", help="HOST:PORT of the gRPC door; default the port FOREBAY_GRPC_PORT")
+@click.option("--http", help="URL of the HTTP door; default the port FOREBAY_HTTP_PORT")
+@click.option("--json", "as_json", is_flag=True, help="the report as one JSON object")
+def run(*, plan_file: Path, out: Path | None, as_json: bool, **said: Any) -> None:
+    """Run PLAN_FILE, write its report, and exit by its SLOs."""
+    plan = read(plan_file, **said)
+    total = [0]
+
+    def tell(_: Outcome) -> None:
+        total[0] += 1
+        if total[0] % 100 == 0:
+            print(f"{total[0]} answered", file=sys.stderr)
+
+    ran = drive(run_plan(plan, tell=tell))
+    made = report(plan, ran.outcomes, loop_late_ms=ran.loop_late_ms, busy=ran.busy)
+    folder = out or plans.ROOT / "build" / "loadtest" / plan.name
+    written = write(made, folder)
+    print(json.dumps(made.body) if as_json else markdown(made))
+    print("\n".join(f"wrote {path}" for path in written), file=sys.stderr)
+    sys.exit(0 if made.passed else 1)
+
+
+@main.command()
+@click.argument("plan_file", type=FILE)
+@click.option("--times", default=1.0)
+@click.option("--door", type=click.Choice(["grpc", "openai"]), help="send all through one door")
+@click.option("--only", type=click.Choice(["grpc", "openai"]), help="send only this door's share")
+@click.option("--grpc")
+@click.option("--http")
+def generate(*, plan_file: Path, only: Door | None, **said: Any) -> None:
+    """Run PLAN_FILE and print each outcome as a JSON line: what Locust reads."""
+    plan = read(plan_file, **said)
+    ran = drive(run_plan(plan, door=only, tell=lambda o: print(json.dumps(to_json(o)), flush=True)))
+    late_ms = [round(late, 2) for late in ran.loop_late_ms]
+    print(json.dumps({"loop_late_ms": late_ms, "busy": ran.busy}), flush=True)
+
+
+@main.command("report")
+@click.argument("plan_file", type=FILE)
+@click.argument("outcomes", type=FILE)
+@click.option("--out", type=FOLDER, required=True)
+def report_again(*, plan_file: Path, outcomes: Path, out: Path) -> None:
+    """Make the report of PLAN_FILE again from OUTCOMES, a run's outcomes.jsonl."""
+    lines = outcomes.read_text(encoding="utf-8").splitlines()
+    made = report(plans.load(plan_file), [of_json(json.loads(line)) for line in lines])
+    write(made, out)
+    print(markdown(made))
+    sys.exit(0 if made.passed else 1)
+
+
+@main.command()
+@click.option("--seconds", default=10.0, show_default=True, help="of each step")
+@click.option("--door", type=click.Choice(["grpc", "openai"]), default="grpc", show_default=True)
+@click.option("--tokens", default=32, show_default=True, help="of each answer")
+@click.option("--gap-ms", default=0.0, show_default=True, help="between the tokens of an answer")
+def limits(*, seconds: float, door: Door, **said: Any) -> None:
+    """Find the highest load this generator offers on one core before it falls behind."""
+    for line in limits_of.climb(door, seconds=seconds, drive=drive, **said):
+        print(json.dumps(line), flush=True)
+
+
+@main.command("sweep")
+@click.argument("sweep_file", type=FILE)
+@click.option("--out", type=FOLDER, help="default build/loadtest/sweep-NAME; a run goes on there")
+def sweep_points(*, sweep_file: Path, out: Path | None) -> None:
+    """Measure capacity, then every load of SWEEP_FILE under each of its policies."""
+    said = load_sweep(sweep_file)
+    # A sweep that is told to end stops its stacks first, as it does at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = out or plans.ROOT / "build" / "loadtest" / f"sweep-{said.name}"
+    print(sweep(said, folder, drive, partial(print, file=sys.stderr, flush=True)))
+
+
+def entry() -> None:
+    """Run the command; an error that a person can mend is a sentence and exit status 2."""
+    try:
+        main()
+    except (plans.PlanError, TraceError, PromptsError, SweepError) as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    entry()

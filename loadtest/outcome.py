@@ -1,0 +1,110 @@
+"""What became of one request, as its client saw it; one JSON line each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from loadtest.plan import Slo
+
+Ended = Literal["served", "hung_up", "refused", "failed", "unfinished"]
+"""`hung_up`: the client left on purpose, as planned. `unfinished`: the run ended first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One decision that the router told: which target, by what move, for what reason."""
+
+    move: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One offered request.
+
+    `scheduled_s` and `sent_s` count from the run's start. `ttft_ms` and `e2e_ms` count from the
+    scheduled moment, so that a late generator or a full socket cannot hide in them. `itl_ms` are
+    the gaps between events that carried tokens. `slow` clients read late on purpose.
+    """
+
+    number: int
+    klass: str
+    door: str
+    scheduled_s: float
+    sent_s: float
+    ended: Ended
+    mode: str = ""
+    tier: str = ""
+    code: str = ""
+    reason: str = ""
+    moves: tuple[Move, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ttft_ms: float | None = None
+    e2e_ms: float = 0.0
+    itl_ms: tuple[float, ...] = ()
+    slow: bool = False
+    router_ttft_ms: float | None = None
+    predicted_ttft_ms: float | None = None
+    predicted_tpot_ms: float | None = None
+    queued_ms: float | None = None
+
+    @property
+    def target(self) -> str:
+        """Who answered last, or was to."""
+        return self.moves[-1].target if self.moves else ""
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the router sent it elsewhere for want of capacity."""
+        return any(move.move == "spill" for move in self.moves)
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """(E2E - TTFT) / (n - 1); None for fewer than two tokens."""
+        if self.ttft_ms is None or self.completion_tokens < 2:  # noqa: PLR2004 - two ends of a gap
+            return None
+        return (self.e2e_ms - self.ttft_ms) / (self.completion_tokens - 1)
+
+    def missed(self, slo: Slo) -> str:
+        """Return the first thing it missed (how it ended, or an SLO by name); empty if none.
+
+        A client that left as planned is content when what it saw was in time. A slow reader
+        sets its own pace, so only its TTFT is judged.
+        """
+        if self.ended not in ("served", "hung_up"):
+            return self.ended
+        if slo.ttft_ms is not None and (self.ttft_ms is None or self.ttft_ms > slo.ttft_ms):
+            return "ttft"
+        if self.slow:
+            return ""
+        tpot_ms = self.tpot_ms
+        if slo.tpot_ms is not None and tpot_ms is not None and tpot_ms > slo.tpot_ms:
+            return "tpot"
+        if slo.e2e_ms is not None and self.e2e_ms > slo.e2e_ms:
+            return "e2e"
+        return ""
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the outcome as JSON, times rounded to microseconds."""
+    said = asdict(outcome)
+    kept = {name: value for name, value in said.items() if value not in (None, "", ())}
+    return {name: _rounded(value, 6 if name.endswith("_s") else 3) for name, value in kept.items()}
+
+
+def of_json(said: dict[str, Any]) -> Outcome:
+    """Return the outcome that `to_json` wrote."""
+    moves = tuple(Move(**move) for move in said.get("moves", ()))
+    return Outcome(**{**said, "moves": moves, "itl_ms": tuple(said.get("itl_ms", ()))})
+
+
+def _rounded(value: object, digits: int) -> object:
+    if isinstance(value, float):
+        return round(value, digits)
+    if isinstance(value, tuple | list):
+        return [_rounded(one, digits) for one in value]
+    return value

@@ -1,0 +1,213 @@
+"""A report as Markdown and as one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from loadtest.charts import svg
+from loadtest.figures import figures
+from loadtest.outcome import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from loadtest.report import Report
+
+Rows: TypeAlias = "list[Sequence[str]]"
+Table: TypeAlias = "tuple[str, Sequence[str], Rows]"
+"""A heading, the columns' names, the rows."""
+
+STYLE = """
+body{font:15px/1.45 system-ui,sans-serif;color:#222;max-width:980px;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.2rem .7rem;text-align:right;
+border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}td:first-child,th:first-child{
+text-align:left}svg{width:100%;height:auto;border:1px solid #eee;margin:.5rem 0}
+.passed{color:#0b6e4f}.failed{color:#a4243b}small{color:#666}
+"""
+
+NOTE = (
+    "Every offered request counts: refusals, errors and answers cut off are misses. TTFT and E2E "
+    "are taken from the moment a request was scheduled. TPOT = (E2E - TTFT)/(n - 1) of a request; "
+    "ITL = each gap between tokens. Slow readers are judged by TTFT alone."
+)
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write report.json, report.md, report.html and outcomes.jsonl; return where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "report.json": json.dumps(report.body, indent=2) + "\n",
+        "report.md": markdown(report),
+        "report.html": html(report),
+        "outcomes.jsonl": "".join(json.dumps(to_json(o)) + "\n" for o in report.outcomes),
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return [folder / name for name in contents]
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    lines = [f"# Load test {report.plan.name}: {verdict(report)}", "", summary(report), ""]
+    for heading, columns, rows in tables(report):
+        if rows:
+            lines += [f"## {heading}", "", *_markdown_rows(columns, rows), ""]
+    return "\n".join([*lines, NOTE, ""])
+
+
+def html(report: Report) -> str:
+    """Return the report as one page."""
+    kind = verdict(report)
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f"<title>Load test {escape(report.plan.name)}</title><style>{STYLE}</style>",
+        f"<h1>Load test {escape(report.plan.name)}: <span class={kind}>{kind}</span></h1>",
+        f"<p>{escape(summary(report))}</p>",
+    ]
+    for heading, columns, rows in tables(report):
+        if rows:
+            parts.append(f"<h2>{escape(heading)}</h2>{_html_rows(columns, rows)}")
+    parts += ["<h2>Figures</h2>", *(svg(chart) for chart in figures(report))]
+    return "\n".join([*parts, f"<p><small>{escape(NOTE)}</small></p></html>", ""])
+
+
+def verdict(report: Report) -> str:
+    """Return `passed` or `failed`."""
+    return "passed" if report.passed else "failed"
+
+
+def summary(report: Report) -> str:
+    """Return the run in two sentences."""
+    body = report.body
+    if not body["offered"]:
+        return "No request was offered in the time that is judged."
+    said = (
+        f"{body['offered']} requests were offered in {body['duration_s']:g} s "
+        f"({body['offered_rps']:.2f}/s); {body['attainment']:.1%} met all SLOs of their class, "
+        f"a goodput of {body['goodput_rps']:.2f} requests/s, for {body['usd']:.6f} USD."
+    )
+    generator = body["generator"]
+    if not generator["kept_up"]:
+        said += (
+            " The generator fell behind (see the checks), so these figures are not the "
+            "service's: lower the load or give the generator a core of its own."
+        )
+    return said
+
+
+def tables(report: Report) -> Iterable[Table]:
+    """Return the tables of a report, in order."""
+    body = report.body
+    yield (
+        "Checks",
+        ("check", "wanted", "found", "passed"),
+        [
+            (c.what, _number(c.wanted), _number(c.found), "yes" if c.passed else "NO")
+            for c in report.checks
+        ],
+    )
+    for heading, key in (("Classes", "classes"), ("Modes", "modes"), ("Tiers", "tiers")):
+        yield heading, _KEPT, [_kept(name, one) for name, one in body[key].items()]
+    yield (
+        "Latency, ms",
+        _TIMES,
+        [
+            row
+            for name, one in body["classes"].items()
+            if one["offered"]
+            for row in _times(name, one)
+        ],
+    )
+    yield (
+        "Decisions",
+        ("move", "reason", "target", "count"),
+        [(d["move"], d["reason"], d["target"], str(d["count"])) for d in body["decisions"]],
+    )
+    yield (
+        "Spend",
+        ("target", "requests", "prompt tokens", "completion tokens", "USD"),
+        [
+            (
+                name,
+                str(one["requests"]),
+                str(one["prompt_tokens"]),
+                str(one["completion_tokens"]),
+                f"{one['usd']:.6f}",
+            )
+            for name, one in body["spend"].items()
+        ],
+    )
+    yield (
+        "Errors",
+        ("code", "reason", "count"),
+        [(e["code"], e["reason"], str(e["count"])) for e in body["errors"]],
+    )
+    yield "Predicted against observed", _SPREAD, _predicted(body["prediction"])
+    yield (
+        "Generator, ms",
+        _SPREAD,
+        [
+            _spread("send lag", body["generator"]["send_lag_ms"]),
+            _spread("event loop late", body["generator"]["loop_late_ms"]),
+        ],
+    )
+
+
+_KEPT = ("name", "offered", "attainment", "goodput/s", "spilled", "missed by")
+_TIMES = ("class", "figure", "count", "p50", "p90", "p95", "p99", "max")
+_SPREAD = ("figure", "count", "p50", "p90", "p95", "p99", "max")
+_RANKS = ("p50", "p90", "p95", "p99", "max")
+
+
+def _kept(name: str, one: Mapping[str, Any]) -> Sequence[str]:
+    missed = ", ".join(f"{why} {count}" for why, count in one["missed"].items())
+    attainment = "-" if one["attainment"] is None else f"{one['attainment']:.2%}"
+    return (
+        name,
+        str(one["offered"]),
+        attainment,
+        f"{one['goodput_rps']:.2f}",
+        str(one["spilled"]),
+        missed or "-",
+    )
+
+
+def _times(name: str, one: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for figure in ("ttft", "tpot", "itl", "e2e"):
+        yield name, *_spread(figure.upper(), one[f"{figure}_ms"])
+
+
+def _predicted(said: Mapping[str, Any]) -> Rows:
+    if not said["ttft_absolute_error_ms"]["count"]:
+        return []
+    return [
+        _spread("TTFT, absolute error, ms", said["ttft_absolute_error_ms"]),
+        _spread("TPOT, absolute error, ms", said["tpot_absolute_error_ms"]),
+        _spread("queued, ms", said["queued_ms"]),
+    ]
+
+
+def _spread(name: str, said: Mapping[str, Any]) -> Sequence[str]:
+    return name, str(said["count"]), *(_number(said[rank]) for rank in _RANKS)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"  # noqa: PLR2004 - room
+
+
+def _markdown_rows(columns: Sequence[str], rows: Rows) -> list[str]:
+    head = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
+    return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _html_rows(columns: Sequence[str], rows: Rows) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

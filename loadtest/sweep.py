@@ -1,0 +1,299 @@
+"""The real runs: capacity first, then every load under every policy, interleaved and repeated.
+
+A point gets a fresh stack (no cache, no fitted model and no queue is carried over), a probe of
+the bare engine, the run, and the probe again. A point whose probe moved, whose generator fell
+behind or whose Triton restarted is run again, and both are listed. Each point is a line of
+`rows.jsonl`; what is there already is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from loadtest import plan as plans
+from loadtest.pages import write
+from loadtest.probe import ProbeError, moved, probe
+from loadtest.report import report
+from loadtest.run import fill, run
+from loadtest.stacks import StackError, running
+from loadtest.sweep_pages import write_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from loadtest.plan import Plan
+    from loadtest.probe import Probed
+    from loadtest.report import Report
+    from loadtest.stacks import Running
+    from loadtest.sweep_plan import Point, Sweep
+
+    Drive = Callable[[Coroutine[Any, Any, Any]], Any]
+    Row = dict[str, Any]
+
+SETTLE_S = 3.0
+"""Between the probe and the run: the engine's metrics are to say that it is idle."""
+POOL_RPS = 50.0
+"""Capacity draws from so many requests for each second, so that none comes twice."""
+
+FILLING = 1 / 6
+"""The part of the closed loop's time that is not counted."""
+
+
+PART_S = 900.0
+"""Of a trace, from where one repetition begins to where the next does."""
+
+
+class SweepError(Exception):
+    """A sweep that cannot go on; the message says at which point and why."""
+
+
+def sweep(said: Sweep, folder: Path, drive: Drive, tell: Callable[[str], None]) -> str:
+    """Run every point that is not done yet; return the table as Markdown.
+
+    Raises:
+        SweepError: a stack did not start, or the bare engine did not answer.
+        PlanError: a policy or the plan is wrong.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _pin(said)
+    state, work = _State(folder), _Work(said, folder, drive)
+    if state.capacity is None:
+        state.keep_capacity(_settled(work, tell))
+    tell(f"1x is {state.capacity:.3f} requests/s")
+    points = said.points()
+    for at, point in enumerate(points, 1):
+        while (tries := state.tries(point)) <= said.probe.reruns and not state.done(point):
+            tell(f"[{at}/{len(points)}] {point.key}, try {tries + 1}")
+            try:
+                row = _point(work, point, state.capacity or 0.0, tries)
+            except (StackError, ProbeError) as error:
+                raise SweepError(
+                    f"{point.key}: {error}\nRun the same command again to go on"
+                ) from error
+            state.keep(row)
+            tell(_told(row))
+    return write_sweep(said, state.capacity or 0.0, state.rows, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every point needs: the sweep, where files go, and what drives coroutines."""
+
+    said: Sweep
+    folder: Path
+    drive: Drive
+
+    def plan(self, stack: Running, **changed: object) -> Plan:
+        """Return the plan against a stack, with the cloud's prices and the sweep's durations."""
+        base = plans.load(plans.ROOT / self.said.plan)
+        usual = {
+            "grpc": stack.grpc,
+            "http": stack.http,
+            "duration_s": self.said.point_s,
+            "warmup_s": self.said.warmup_s,
+            "prices": {**base.prices, **self.said.cloud.prices},
+        }
+        return base.changed(**{**usual, **changed})
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What was seen of the engine before and after a point."""
+
+    before: Probed
+    after: Probed
+    same_triton: bool
+
+
+class _State:
+    """What a folder knows of a sweep: its capacity and the rows so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self._capacity = folder / "capacity.json"
+        self._rows = folder / "rows.jsonl"
+        self.capacity: float | None = None
+        self.rows: list[Row] = []
+        if self._capacity.exists():
+            self.capacity = json.loads(self._capacity.read_text("utf-8"))["requests_per_s"]
+        if self._rows.exists():
+            lines = self._rows.read_text("utf-8").splitlines()
+            self.rows = [json.loads(line) for line in lines]
+
+    def keep_capacity(self, found: Row) -> None:
+        """Write what was measured; it is not measured again in this folder."""
+        self._capacity.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        self.capacity = found["requests_per_s"]
+
+    def keep(self, row: Row) -> None:
+        """Add a row."""
+        self.rows.append(row)
+        with self._rows.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def of(self, point: Point) -> list[Row]:
+        """Return the rows of a point, a row for each try."""
+        return [row for row in self.rows if row["point"] == point.key]
+
+    def tries(self, point: Point) -> int:
+        """Return how often it was run."""
+        return len(self.of(point))
+
+    def done(self, point: Point) -> bool:
+        """Return whether one try of it is sound."""
+        return any(not row["void"] for row in self.of(point))
+
+
+def _pin(said: Sweep) -> None:
+    """Put this process, which generates the load, on the core of the router and the stub."""
+    wanted = {said.cores.engine, said.cores.rest}
+    missing = wanted - os.sched_getaffinity(0)
+    if missing:
+        raise SweepError(
+            f"this machine gives us no CPU {min(missing)}; set cores: to two of "
+            f"{sorted(os.sched_getaffinity(0))}"
+        )
+    os.sched_setaffinity(0, {said.cores.rest})
+
+
+def _settled(work: _Work, tell: Callable[[str], None]) -> Row:
+    """Return the capacity: the first whose probe held still, else the one that moved least."""
+    found: list[Row] = []
+    for _ in range(work.said.probe.reruns + 1):
+        found.append(_capacity(work, tell))
+        change = found[-1].get("probe_moved", 0.0)
+        if change <= work.said.probe.may_move:
+            return found[-1]
+        tell(f"  the probe moved {change:.0%}")
+    return min(found, key=lambda one: one["probe_moved"])
+
+
+def _capacity(work: _Work, tell: Callable[[str], None]) -> Row:
+    """Measure 1x: requests/s of a saturated closed loop under the capacity's policy."""
+    said, drive = work.said, work.drive
+    asked = said.capacity
+    if asked.requests_per_s is not None:
+        return {"requests_per_s": asked.requests_per_s, "given": True}
+    tell(f"measuring capacity: {asked.clients} clients for {asked.for_s:g} s under {asked.policy}")
+    one = said.by_name[asked.policy]
+    try:
+        with running(said, one, work.folder / "capacity") as stack:
+            before = drive(probe(stack.triton, said.probe, 0))
+            plan = work.plan(stack, name="capacity", duration_s=asked.for_s, warmup_s=0.0)
+            plan = plans_at(plan, POOL_RPS)
+            ran = drive(fill(plan, clients=asked.clients, duration_s=asked.for_s))
+            after = drive(probe(stack.triton, said.probe, 1))
+    except (StackError, ProbeError) as error:
+        raise SweepError(f"capacity: {error}") from error
+    # The first part fills the batch; what ends after the time ends in a batch that empties.
+    from_s = asked.for_s * FILLING
+    served = [
+        o
+        for o in ran.outcomes
+        if o.ended in ("served", "hung_up")
+        and from_s <= o.scheduled_s + o.e2e_ms / 1000 < asked.for_s
+    ]
+    if not served:
+        raise SweepError(f"capacity: nothing was answered in time; the first: {ran.outcomes[:1]}")
+    return {
+        "requests_per_s": len(served) / (asked.for_s - from_s),
+        "tokens_per_s": sum(o.completion_tokens for o in served) / (asked.for_s - from_s),
+        "clients": asked.clients,
+        "not_served": sum(o.ended not in ("served", "hung_up") for o in ran.outcomes),
+        "probe_before": asdict(before),
+        "probe_after": asdict(after),
+        "probe_moved": round(moved(before, after), 3),
+    }
+
+
+def _point(work: _Work, point: Point, capacity_rps: float, tries: int) -> Row:
+    """Run one point and return its row."""
+    said, drive = work.said, work.drive
+    place = work.folder / point.key / f"try-{tries + 1}"
+    with running(said, said.by_name[point.policy], place / "logs") as stack:
+        # The same seed for all policies of a repetition: they are offered the same requests.
+        plan = work.plan(stack, name=point.key, seed=point.repetition)
+        plan = plans_at(plan, point.load * capacity_rps, part=point.repetition - 1)
+        before = drive(probe(stack.triton, said.probe, _seed(point, 0)))
+        time.sleep(SETTLE_S)
+        ran = drive(run(plan))
+        after = drive(probe(stack.triton, said.probe, _seed(point, 1)))
+        around = _Around(before, after, stack.same_triton())
+    made = report(plan, ran.outcomes, loop_late_ms=ran.loop_late_ms, busy=ran.busy)
+    write(made, place)
+    return {**_row(point, made), "try": tries + 1, **_soundness(said, made, around)}
+
+
+def plans_at(plan: Plan, rate_rps: float, part: int = 0) -> Plan:
+    """Return the plan with its arrivals scaled so that their mean rate is as given.
+
+    A replay begins `part` times `PART_S` later in the trace: repetitions see other bursts.
+    """
+    shape = plans.shape_of(plan)
+    if shape is not None:
+        return plan.times(rate_rps / (shape.requests / shape.duration_s))
+    said = plan.model_dump()["arrivals"]
+    start_s = said["start_s"] + part * PART_S
+    return plan.changed(arrivals={**said, "speed": None, "rate_rps": rate_rps, "start_s": start_s})
+
+
+def _seed(point: Point, which: int) -> int:
+    return sum(map(ord, point.key)) * 1000 + point.repetition * 10 + which
+
+
+def _soundness(said: Sweep, made: Report, around: _Around) -> Row:
+    """Return the probes, and why the point does not count, where it does not."""
+    change = moved(around.before, around.after)
+    generator = made.body["generator"]
+    reasons = {
+        f"the probe moved {change:.0%}": change > said.probe.may_move,
+        "the generator fell behind": not generator["kept_up"],
+        "Triton restarted": not around.same_triton,
+        "nothing was offered": not made.body["offered"],
+    }
+    return {
+        "void": [why for why, holds in reasons.items() if holds],
+        "send_lag_p99_ms": generator["send_lag_ms"]["p99"],
+        "probe_before": asdict(around.before),
+        "probe_after": asdict(around.after),
+        "probe_moved": round(change, 3),
+    }
+
+
+def _row(point: Point, made: Report) -> Row:
+    """Return what a point gave."""
+    body = made.body
+    ended = body["ended"]
+    return {
+        "point": point.key,
+        "policy": point.policy,
+        "load": point.load,
+        "repetition": point.repetition,
+        "offered": body["offered"],
+        "offered_rps": round(body["offered_rps"], 4),
+        "attainment": body["attainment"],
+        "attainment_by_class": {n: one["attainment"] for n, one in body["classes"].items()},
+        "attainment_by_mode": {n: one["attainment"] for n, one in body["modes"].items()},
+        "goodput_rps": round(body["goodput_rps"], 4),
+        "spilled": body["spilled"],
+        "spill_usd": round(body["usd"], 6),
+        "refused": ended.get("refused", 0),
+        "failed": ended.get("failed", 0) + ended.get("unfinished", 0),
+        "ttft_ms": body["ttft_ms"],
+        "tpot_ms": body["tpot_ms"],
+        "e2e_ms": body["e2e_ms"],
+        "prediction": body["prediction"],
+    }
+
+
+def _told(row: Row) -> str:
+    attainment = "-" if row["attainment"] is None else f"{row['attainment']:.2%}"
+    void = f"; VOID: {', '.join(row['void'])}" if row["void"] else ""
+    return (
+        f"  {row['offered']} offered, attainment {attainment}, goodput "
+        f"{row['goodput_rps']:.2f}/s, spilled {row['spilled']}, refused {row['refused']}{void}"
+    )

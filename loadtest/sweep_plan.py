@@ -1,0 +1,155 @@
+"""A sweep as one strict YAML file: which plan, at which loads, under which router policies."""
+
+from __future__ import annotations
+
+from string import Template
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from enginebuild.errors import SpecError
+from enginebuild.strict import Strict, read_file
+from loadtest.plan import ROOT, Count, PlanError, PositiveSeconds, Price, Rate, Share
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Configuration(Strict):
+    """One way to run the router: a policy file, and what replaces `${NAME}` in it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
+    policy: str
+    set: dict[str, str | int | float] = Field(default_factory=dict)
+    cloud: bool = True
+
+
+class Capacity(Strict):
+    """How 1x is found: so many clients in a closed loop under one of the policies."""
+
+    policy: str
+    clients: Count = 24
+    for_s: PositiveSeconds = 60.0
+    requests_per_s: Annotated[float, Field(gt=0)] | None = None
+
+
+class Probe(Strict):
+    """The fixed burst that tells whether the bare engine is as fast as it was."""
+
+    clients: Count = 8
+    requests: Count = 24
+    prompt_tokens: Count = 41
+    output_tokens: Count = 32
+    may_move: Share = 0.15
+    reruns: Annotated[int, Field(ge=0)] = 1
+
+
+class Cores(Strict):
+    """Which CPU runs the engine, and which runs router, stub and generator."""
+
+    engine: Annotated[int, Field(ge=0)] = 0
+    rest: Annotated[int, Field(ge=0)] = 1
+
+
+class Cloud(Strict):
+    """The paced stub: flags for `python -m loadtest.cloud_stub`, and what its targets cost."""
+
+    flags: tuple[str, ...] = ()
+    prices: dict[str, Price] = Field(default_factory=dict)
+
+
+class Sweep(Strict):
+    """All points: every load under every policy, repeated, interleaved."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
+    plan: str
+    loads: Annotated[tuple[Rate, ...], Field(min_length=1)]
+    policies: Annotated[tuple[Configuration, ...], Field(min_length=1)]
+    repetitions: Count = 3
+    point_s: PositiveSeconds = 300.0
+    warmup_s: Rate = 15.0
+    capacity: Capacity
+    probe: Probe = Probe()
+    cores: Cores = Cores()
+    cloud: Cloud = Cloud()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Sweep:
+        names = [one.name for one in self.policies]
+        if self.capacity.policy not in names:
+            raise ValueError(
+                f"capacity.policy is {self.capacity.policy}; the policies are {', '.join(names)}"
+            )
+        return self
+
+    @property
+    def by_name(self) -> dict[str, Configuration]:
+        """The configurations by name."""
+        return {one.name: one for one in self.policies}
+
+    def points(self) -> list[Point]:
+        """Return every point; all policies at one load stand beside each other in time.
+
+        Every second load is taken in reverse, so that no policy always follows the same one.
+        """
+        made = []
+        for repetition in range(1, self.repetitions + 1):
+            for turn, load in enumerate(self.loads):
+                order = self.policies if (repetition + turn) % 2 else self.policies[::-1]
+                made += [Point(policy=one.name, load=load, repetition=repetition) for one in order]
+        return made
+
+
+class Point(Strict):
+    """One load under one policy, once."""
+
+    policy: str
+    load: Rate
+    repetition: Count
+
+    @property
+    def key(self) -> str:
+        """The point's name in files."""
+        return f"{self.policy}-{self.load:g}x-{self.repetition}"
+
+
+def load(path: Path) -> Sweep:
+    """Return the sweep of a file.
+
+    Raises:
+        PlanError: it cannot be read, or is wrong: `FILE:LINE:COL: what; did you mean NAME?`
+    """
+    try:
+        said = read_file(path, Sweep)
+    except SpecError as error:
+        raise PlanError(str(error)) from error
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from error
+    missing = [one for one in (said.plan, *(p.policy for p in said.policies)) if not _is_there(one)]
+    if missing:
+        raise PlanError(f"{path}: no file {missing[0]} (paths are relative to the checkout)")
+    return said
+
+
+def _is_there(path: str) -> bool:
+    return (ROOT / path).is_file()
+
+
+def policy_text(one: Configuration, cloud_url: str) -> str:
+    """Return the policy of a configuration, with its values in place.
+
+    Raises:
+        PlanError: the file names a value that is not set.
+    """
+    values = {**{name: str(value) for name, value in one.set.items()}, "cloud_url": cloud_url}
+    try:
+        return Template((ROOT / one.policy).read_text(encoding="utf-8")).substitute(values)
+    except KeyError as error:
+        raise PlanError(
+            f"{one.policy} has ${{{error.args[0]}}}, which policy {one.name} does not set; "
+            f"add it under set:"
+        ) from error
+    except ValueError as error:
+        raise PlanError(f"{one.policy}: {error}; write $$ for a dollar sign") from error

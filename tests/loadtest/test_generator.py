@@ -1,0 +1,115 @@
+"""The open loop: moments kept, lag told, and every offered request accounted for."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+import uvloop
+from loadtest.generator import offer
+from loadtest.grpc_client import GrpcSender
+from loadtest.openai_client import OpenAISender
+from loadtest.outcome import Outcome
+from loadtest.report import report
+from loadtest.work import schedule
+from offers import FAST, plan
+
+
+class Answers:
+    """A sender that answers after a time and notes how many it had at once."""
+
+    def __init__(self, after_s=0.0, block_s=0.0):
+        self.after_s, self.block_s = after_s, block_s
+        self.now = self.most = 0
+
+    async def send(self, job, clock):
+        sent_s = clock.now_s()
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(self.block_s)  # noqa: ASYNC251 - a generator that is too busy is what is tested
+        await asyncio.sleep(self.after_s)
+        self.now -= 1
+        e2e_ms = (clock.now_s() - job.at_s) * 1000
+        return Outcome(job.number, job.klass, job.door, job.at_s, sent_s, "served", e2e_ms=e2e_ms)
+
+
+async def test_a_slow_service_is_offered_no_less():
+    """Open loop: with answers of a second and thirty requests a second, thirty are open at once."""
+    jobs, slow = schedule(plan(**FAST)), Answers(after_s=1.0)
+    ran = await offer(jobs, {"grpc": slow}, duration_s=1.0, drain_s=3.0)
+    assert len(ran.outcomes) == len(jobs)
+    assert slow.most > len(jobs) * 0.8
+
+
+async def test_requests_begin_at_their_moments():
+    jobs = schedule(plan(**FAST))
+    ran = await offer(jobs, {"grpc": Answers()}, duration_s=1.0, drain_s=1.0)
+    late_s = sorted(o.sent_s - o.scheduled_s for o in ran.outcomes)
+    assert late_s[0] >= 0
+    assert late_s[len(late_s) // 2] < 0.05
+
+
+def test_no_request_begins_before_its_moment_and_time_has_no_steps():
+    """A uvloop's own clock goes in milliseconds: with it a TTFT was once below zero."""
+    jobs = schedule(plan(**FAST))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ran = runner.run(offer(jobs, {"grpc": Answers()}, duration_s=1.0, drain_s=1.0))
+    assert min(o.sent_s - o.scheduled_s for o in ran.outcomes) >= 0
+    assert any(abs(o.sent_s * 1000 - round(o.sent_s * 1000)) > 0.01 for o in ran.outcomes)
+
+
+async def test_a_generator_that_falls_behind_fails_the_run():
+    said = plan(**FAST)
+    busy = Answers(block_s=0.06)
+    ran = await offer(schedule(said), {"grpc": busy}, duration_s=1.0, drain_s=5.0)
+    made = report(said, ran.outcomes, loop_late_ms=ran.loop_late_ms)
+    assert not made.passed
+    assert not made.body["generator"]["kept_up"]
+    assert made.body["generator"]["loop_late_ms"]["max"] > 50
+
+
+async def test_a_generator_that_computes_all_the_time_is_told():
+    class Spins(Answers):
+        async def send(self, job, clock):
+            until_s = time.thread_time() + 0.03
+            while time.thread_time() < until_s:
+                pass
+            return await super().send(job, clock)
+
+    idle = await offer(schedule(plan(**FAST)), {"grpc": Answers()}, duration_s=1, drain_s=1)
+    busy = await offer(schedule(plan(**FAST)), {"grpc": Spins()}, duration_s=1, drain_s=5)
+    assert idle.busy < 0.5 < busy.busy
+
+
+async def test_latency_counts_from_the_scheduled_moment():
+    """What a late generator delays is in E2E: it is not hidden by counting from the sending."""
+    jobs = schedule(plan(**FAST))
+    ran = await offer(jobs, {"grpc": Answers(block_s=0.06)}, duration_s=1.0, drain_s=5.0)
+    worst = max(ran.outcomes, key=lambda o: o.sent_s - o.scheduled_s)
+    assert worst.e2e_ms >= (worst.sent_s - worst.scheduled_s) * 1000 + 60
+
+
+async def test_what_is_open_when_the_drain_ends_is_unfinished_and_a_miss():
+    said = plan(**FAST)
+    jobs = schedule(said)
+    ran = await offer(jobs, {"grpc": Answers(after_s=30)}, duration_s=1.0, drain_s=0.1)
+    assert {o.ended for o in ran.outcomes} == {"unfinished"}
+    assert report(said, ran.outcomes).body["attainment"] == 0
+    assert len(ran.outcomes) == len(jobs)
+
+
+async def test_a_mistake_in_a_sender_ends_the_run_with_it():
+    class Wrong:
+        async def send(self, job, clock):
+            raise KeyError("a mistake")
+
+    with pytest.raises(KeyError, match="a mistake"):
+        await offer(schedule(plan(**FAST)), {"grpc": Wrong()}, duration_s=0.2, drain_s=0.1)
+
+
+async def test_nobody_there_is_not_ready():
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    async with GrpcSender(f"127.0.0.1:{port}") as sender:
+        assert not await sender.ready(0.2)
+    assert not await OpenAISender(f"http://127.0.0.1:{port}").ready(0.2)

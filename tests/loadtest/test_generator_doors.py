@@ -1,0 +1,90 @@
+"""The generator end to end, in this process, against doors before a corridor of fakes."""
+
+import pytest
+from edges.doors import GRPC, HTTP, grpc_door, http_door
+from loadtest.report import report
+from loadtest.run import fill, run
+from loadtest.work import schedule
+from offers import CHAT, FAST, plan
+
+from forebay.errors import EngineUnavailable
+from forebay.testing import FakeEngine
+
+
+def wired(back, door="grpc", **changed):
+    where = f"127.0.0.1:{back.port}"
+    return plan(**{**FAST, "door": door, "grpc": where, "http": f"http://{where}", **changed})
+
+
+async def test_grpc_end_to_end():
+    async with grpc_door(FakeEngine(script=("a", " b", " c", " d"), finish="length")) as back:
+        said = wired(back)
+        ran = await run(said)
+    body = report(said, ran.outcomes).body
+    assert body["offered"] == len(schedule(said)) > 10
+    assert body["ended"] == {"served": body["offered"]}
+    assert body["attainment"] == 1.0
+    assert body["completion_tokens"] == 4 * body["offered"]
+    assert body["ttft_ms"]["count"] == body["offered"]
+    assert body["decisions"][0]["target"] == "local"
+    assert all(o.router_ttft_ms is not None for o in ran.outcomes)
+
+
+async def test_openai_end_to_end():
+    async with http_door(FakeEngine(script=("a", " b", " c", " d"), finish="length")) as back:
+        said = wired(back, "openai")
+        ran = await run(said)
+    body = report(said, ran.outcomes).body
+    assert body["ended"] == {"served": body["offered"]}
+    assert body["completion_tokens"] == 4 * body["offered"]
+    moves = [(one["move"], one["target"], one["count"]) for one in body["decisions"]]
+    assert moves == [("first", "local", body["offered"])]
+    assert all(len(o.itl_ms) == 3 for o in ran.outcomes)
+
+
+DOORS = [("grpc", grpc_door, GRPC), ("openai", http_door, HTTP)]
+
+
+@pytest.mark.parametrize(("name", "door", "settings"), DOORS)
+async def test_clients_that_leave_cancel_upstream(name, door, settings):
+    engine = FakeEngine(script=("word ",) * 4, gap_s=0.01, hang=True)
+    classes = [{**CHAT, "hang_up": {"share": 1.0, "after_tokens": 2}, "output_tokens": 50}]
+    async with door(engine, settings) as back:
+        ran = await run(wired(back, name, classes=classes, drain_s=1.0))
+        assert {o.ended for o in ran.outcomes} == {"hung_up"}
+        assert {o.completion_tokens for o in ran.outcomes} == {2}
+        await back.cancelled(1.0)
+
+
+@pytest.mark.parametrize(("name", "door", "settings"), DOORS)
+async def test_slow_readers_take_their_time(name, door, settings):
+    classes = [{**CHAT, "slow": {"share": 1.0, "gap_ms": 100}}]
+    async with door(FakeEngine(script=("a", " b", " c", " d")), settings) as back:
+        said = wired(back, name, classes=classes)
+        ran = await run(said)
+    assert min(o.e2e_ms for o in ran.outcomes) > 300
+    assert report(said, ran.outcomes).body["attainment"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "door", "settings", "code"),
+    [("grpc", grpc_door, GRPC, "UNAVAILABLE"), ("openai", http_door, HTTP, "HTTP 503")],
+)
+async def test_what_nobody_answers_is_offered_all_the_same(name, door, settings, code):
+    async with door(FakeEngine(error=EngineUnavailable("it is gone")), settings) as back:
+        said = wired(back, name)
+        ran = await run(said)
+    body = report(said, ran.outcomes).body
+    assert body["offered"] == len(schedule(said))
+    assert body["attainment"] == 0
+    assert sum(error["count"] for error in body["errors"]) == body["offered"]
+    # Some may still wait in the router for a replica that does not come back.
+    assert {code} <= {error["code"] for error in body["errors"]} <= {code, "UNFINISHED"}
+
+
+async def test_a_closed_loop_keeps_as_many_in_flight_as_it_has_clients():
+    engine = FakeEngine(script=("a", " b"), gap_s=0.02)
+    async with grpc_door(engine) as back:
+        ran = await fill(wired(back), clients=5, duration_s=0.5)
+    assert len(ran.outcomes) > 20
+    assert {o.ended for o in ran.outcomes} == {"served"}

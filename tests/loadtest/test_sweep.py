@@ -1,0 +1,193 @@
+"""A sweep's order, its resumption, what is void, and its table; no stack is started."""
+
+import json
+
+import pytest
+from loadtest import sweep as sweeps
+from loadtest.plan import ROOT, PlanError
+from loadtest.probe import Probed, moved
+from loadtest.report import percentiles
+from loadtest.sweep import plans_at
+from loadtest.sweep_pages import table, write_sweep
+from loadtest.sweep_plan import Sweep
+from loadtest.work import schedule
+from offers import plan
+
+POLICIES = [
+    {"name": "fifo", "policy": "loadtest/policies/fifo.yaml", "cloud": False},
+    {"name": "cap", "policy": "loadtest/policies/cap.yaml", "set": {"cap": 8}},
+]
+
+
+def sweep(**changed):
+    said = {
+        "name": "test",
+        "plan": "loadtest/plans/quick.yaml",
+        "loads": [0.5, 1, 2],
+        "policies": POLICIES,
+        "repetitions": 2,
+        "capacity": {"policy": "fifo", "requests_per_s": 4.0},
+    }
+    return Sweep.model_validate({**said, **changed})
+
+
+def row(point, attainment=0.9, void=(), tries=1, **changed):
+    return {
+        "point": point.key,
+        "policy": point.policy,
+        "load": point.load,
+        "repetition": point.repetition,
+        "try": tries,
+        "void": list(void),
+        "offered": 100,
+        "offered_rps": 4 * point.load,
+        "attainment": attainment,
+        "attainment_by_class": {"chat": attainment, "code": attainment - 0.1},
+        "goodput_rps": 4 * point.load * attainment,
+        "spilled": 10,
+        "spill_usd": 0.01,
+        "refused": 5,
+        "failed": 0,
+        "ttft_ms": percentiles([100.0]),
+        "tpot_ms": percentiles([10.0]),
+        "prediction": {"ttft_absolute_error_ms": percentiles([])},
+        **changed,
+    }
+
+
+def test_every_point_is_there_once_and_policies_take_turns():
+    points = sweep().points()
+    assert len({point.key for point in points}) == len(points) == 2 * 3 * 2
+    assert [(p.policy, p.load) for p in points[:4]] == [
+        ("fifo", 0.5),
+        ("cap", 0.5),
+        ("cap", 1),
+        ("fifo", 1),
+    ]
+    assert [p.repetition for p in points] == [1] * 6 + [2] * 6
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Points that are answered by a script instead of a stack; returns those that were run."""
+    seen = []
+    scripts = {}
+
+    def answered(work, point, capacity_rps, tries):
+        seen.append(point.key)
+        assert capacity_rps == 4.0
+        void = scripts.get(point.key, [])
+        why = void[tries] if tries < len(void) else ()
+        return row(point, void=why, tries=tries + 1)
+
+    monkeypatch.setattr(sweeps, "_point", answered)
+    monkeypatch.setattr(sweeps, "_pin", lambda _: None)
+    return seen, scripts
+
+
+def no_drive(work):
+    raise AssertionError("nothing is to be driven here")
+
+
+def test_a_point_that_is_done_is_not_run_again(ran, tmp_path):
+    seen, _ = ran
+    sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+    assert len(seen) == 12
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines[:5]) + "\n")
+    seen.clear()
+    sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+    assert seen == [point.key for point in sweep().points()[5:]]
+
+
+def test_a_point_whose_probe_moved_is_run_again_and_listed(ran, tmp_path):
+    seen, scripts = ran
+    scripts["fifo-1x-1"] = [["the probe moved 21%"]]
+    scripts["cap-2x-2"] = [["the probe moved 30%"], ["the probe moved 16%"]]
+    text = sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+    assert seen.count("fifo-1x-1") == 2
+    assert seen.count("cap-2x-2") == 2
+    assert "- fifo-1x-1, try 1: the probe moved 21%" in text
+    assert "- cap-2x-2, try 2: the probe moved 16%" in text
+    body = json.loads((tmp_path / "sweep.json").read_text())
+    assert len(body["rows"]) == 14
+
+
+def test_void_rows_are_not_in_the_table():
+    points = [p for p in sweep().points() if p.policy == "fifo" and p.load == 1]
+    rows = [row(points[0], 0.1, void=["the probe moved 50%"]), row(points[1], 0.8)]
+    assert table(sweep(), rows) == [
+        [
+            "1x",
+            "fifo",
+            "1",
+            "4.00",
+            "80.0% (80.0%)",
+            "code 70.0%",
+            "3.20",
+            "10.0%",
+            "0.1000",
+            "5.0%",
+            "100",
+            "10",
+            "-",
+        ]
+    ]
+
+
+def test_the_pages_hold_the_table_and_the_figures(tmp_path):
+    rows = [row(point) for point in sweep().points()]
+    text = write_sweep(sweep(), 4.0, rows, tmp_path)
+    assert text.count("\n| ") == 1 + 6
+    page = (tmp_path / "sweep.html").read_text()
+    assert page.count("<svg") == 3
+    assert "1x = 4.000 requests/s" in page
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "share"), [(100, 100, 0), (100, 84, 0.16), (100, 116, 0.16)]
+)
+def test_a_probe_moves_either_way(before, after, share):
+    assert moved(Probed(before, 1), Probed(after, 1)) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "arrivals",
+    [
+        {"kind": "poisson", "rate_rps": 1},
+        {"kind": "ramp", "from_rps": 1, "to_rps": 9},
+        {"kind": "steps", "rates_rps": [1, 2, 3]},
+        {"kind": "spike", "base_rps": 1, "spike_rps": 5, "at_s": 10, "for_s": 10},
+        {"kind": "trace", "rate_rps": 1},
+        {"kind": "trace", "speed": 3},
+    ],
+)
+def test_a_load_is_the_mean_rate_of_any_arrivals(arrivals):
+    traces = ["data/traces/azure_2023_conv.csv"] if arrivals["kind"] == "trace" else []
+    said = plans_at(plan(duration_s=300, arrivals=arrivals, traces=traces), 6.0)
+    assert len(schedule(said)) / 300 == pytest.approx(6, rel=0.1)
+
+
+def test_capacity_is_of_a_policy_that_is_there():
+    with pytest.raises(ValueError, match=r"capacity\.policy is none; the policies are fifo, cap"):
+        sweep(capacity={"policy": "none"})
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\nplan: loadtest/plans/gone.yaml\nloads: [1]\ncapacity: {policy: a}\n"
+        "policies:\n  - {name: a, policy: loadtest/policies/fifo.yaml}\n"
+    )
+    with pytest.raises(PlanError, match=r"no file loadtest/plans/gone.yaml"):
+        sweeps_load(path)
+
+
+def sweeps_load(path):
+    from loadtest.sweep_plan import load
+
+    return load(path)
+
+
+def test_policies_of_ours_lie_where_sweeps_look():
+    assert all((ROOT / one["policy"]).is_file() for one in POLICIES)
