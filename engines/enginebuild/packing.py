@@ -114,6 +114,7 @@ def runtime(build: Planned) -> dict[str, Any]:
         "max_seq_len": limits.max_seq_len,
         "tokens_per_block": limits.tokens_per_block,
         "kv_blocks": build.kv_tokens // limits.tokens_per_block,
+        "step_s": list(build.plan.step_s),
     }
 
 

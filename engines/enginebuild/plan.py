@@ -14,6 +14,7 @@ from enginebuild.goals import Goal
 from enginebuild.measured import Case
 from enginebuild.performance import Point, Workload, batches
 from enginebuild.precision import PRECISIONS
+from enginebuild.roofline import Roofline
 from enginebuild.rules import machine_refusals, refusals
 from enginebuild.spec import SPECS, Model, Sku, load_model, load_sku
 
@@ -80,7 +81,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A build that works on paper. Bytes are of one GPU, tokens a second of the replica."""
+    """A build that works on paper. Bytes are of one GPU, tokens a second of the replica.
+
+    `step_s` are seconds of a step as `Roofline.linear` says them.
+    """
 
     model: str
     sku: str
@@ -97,6 +101,7 @@ class Plan:
     cache: Cache
     points: tuple[Point, ...]
     curves: tuple[Curve, ...]
+    step_s: tuple[float, ...]
     host_bytes: int
     build_refusals: tuple[Refusal, ...]
 
@@ -235,6 +240,9 @@ def _plan(ask: Ask, question: Question) -> Plan:
         ),
         points=goals.points(ask, question.workload, sizes),
         curves=_curves(ask, question),
+        step_s=tuple(
+            float(f"{one:.4g}") for one in Roofline(deployment).linear(ask.max_num_tokens)
+        ),
         host_bytes=workshop.needed(ask).host_bytes,
         build_refusals=workshop.workshop_refusals(ask, question.host_memory_gib),
     )

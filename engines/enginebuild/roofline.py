@@ -44,6 +44,10 @@ class Constants:
 
 FITTED = Constants()
 
+STREAMS = 64
+LENGTH = 1000
+"""Streams of a middling batch, and the tokens that each has behind it."""
+
 
 class Work(NamedTuple):
     """What one step does, over all its sequences.
@@ -108,6 +112,27 @@ class Roofline:
             return self._stage(work)
         stage = self._stage(Work(*(share / pp for share in work)))
         return StepTime(*(pp * seconds for seconds in stage))
+
+    def linear(self, step_tokens: int) -> tuple[float, float, float, float]:
+        """Return seconds of a step: fixed, for one more stream, cached token and prompt token.
+
+        The step's own times are no line; this one goes through a stream alone, 64 streams of
+        `LENGTH` and of twice that, and a step whose `step_tokens` are all of one prompt. A router
+        predicts with it until it has seen steps of its own.
+        """
+        alone, many, longer, full = (
+            self.step(work).total_s
+            for work in (
+                Work(0, 0, 1, LENGTH, 1),
+                Work(0, 0, STREAMS, STREAMS * LENGTH, STREAMS),
+                Work(0, 0, STREAMS, 2 * STREAMS * LENGTH, STREAMS),
+                Work(step_tokens, step_tokens**2 / 2, 1, LENGTH, 2),
+            )
+        )
+        cached_s = (longer - many) / (STREAMS * LENGTH)
+        stream_s = max(0.0, (many - alone) / (STREAMS - 1) - cached_s * LENGTH)
+        fixed_s = max(0.0, alone - stream_s - cached_s * LENGTH)
+        return fixed_s, stream_s, cached_s, max(0.0, full - alone) / step_tokens
 
     def _stage(self, work: Work) -> StepTime:
         tokens = work.context_tokens + work.decoding

@@ -22,7 +22,7 @@ from enginebuild.model_spec import (
     SpecialTokens,
 )
 from enginebuild.sku_spec import Gpu, Sku
-from enginebuild.strict import Positive, Sha256, Strict, read_choice, read_named
+from enginebuild.strict import Positive, Sha256, StepSeconds, Strict, read_choice, read_named
 
 __all__ = [
     "SPECS",
@@ -90,6 +90,7 @@ class Build(Strict):
     limits: Limits
     kv_cache: KvCache
     openvino: dict[str, str | int]
+    step_s: StepSeconds | None = None
 
     @model_validator(mode="after")
     def _longest_sequence_fits(self) -> Self:

@@ -15,6 +15,8 @@ from enginebuild.errors import SpecError
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveNumber = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0, le=10)]
+StepSeconds = tuple[Seconds, Seconds, Seconds, Seconds]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -88,6 +88,7 @@ def runtime(spec: BuildSpec) -> dict[str, Any]:
         "tokens_per_block": build.kv_cache.tokens_per_block,
         "kv_blocks": build.kv_cache.blocks,
         "properties": build.openvino,
+        **({} if build.step_s is None else {"step_s": list(build.step_s)}),
     }
 
 
