@@ -305,3 +305,18 @@ def test_a_class_may_be_named_where_labels_could_lead(written, labels, place):
     named = choose(made, request(model=wanted.name, labels=labels))
     assert isinstance(named, Chosen) is (wanted.name in reached)
     assert not isinstance(named, Chosen) or named.of is wanted
+
+
+def priced(usd, **changed):
+    cloud = {"openai": {"model": "x"}, "price": {"input_usd_per_mtok": usd}, **changed}
+    document = {"models": {"cloud": cloud}, "default": {"model": "cloud"}}
+    return Policy(Document.model_validate(document), f"at {usd}")
+
+
+def test_new_prices_are_taken_over_and_nothing_else_is():
+    held = priced(1.0)
+    assert held.reprice(priced(2.0))
+    assert held.targets["cloud"].price.input_usd_per_mtok == 2.0
+    assert held.version == "at 2.0"
+    assert not held.reprice(priced(3.0, residency="eu"))
+    assert held.targets["cloud"].price.input_usd_per_mtok == 2.0

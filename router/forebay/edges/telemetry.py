@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from forebay.policy.choose import Policy
     from forebay.policy.rules import Route
@@ -66,9 +68,7 @@ class RequestMetrics:
             ("door", "reason"),
             registry=registry,
         )
-        Gauge("forebay_policy_info", "The policy in force", ("version",), registry=registry).labels(
-            policy.version
-        ).set(1)
+        registry.register(_PolicyInfo(policy))
 
     def write(self, records: Sequence[Record]) -> None:
         """Count a batch."""
@@ -102,6 +102,19 @@ class RequestMetrics:
             for name, limit_ms in self._slos.get(record.route, {}).items():
                 met = record.status == "ok" and _within(timing, name, limit_ms)
                 self._attained.labels(record.route, name, str(met).lower()).inc()
+
+
+class _PolicyInfo(Collector):
+    """Names the policy in force; its prices, and so its version, may change while it serves."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield its version."""
+        info = GaugeMetricFamily("forebay_policy_info", "The policy in force", labels=["version"])
+        info.add_metric([self._policy.version], 1)
+        yield info
 
 
 _CLIENTS_DOING = ("cancelled", "invalid_request", "too_large")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from forebay.errors import ForebayError, NotBuilt, NotPermitted, Unmatched
 from forebay.policy.classify import Classifier
 from forebay.policy.context import unknown_model
-from forebay.policy.rules import HUMAN, AnyOf, Document, Match, Route, Target
+from forebay.policy.rules import HUMAN, AnyOf, Document, Match, Price, Route, Target
 from forebay.values import SENSITIVITIES, Labels, Reason, Request
 
 if TYPE_CHECKING:
@@ -68,6 +68,17 @@ class Policy:
         """The `models:` section."""
         return self.document.models
 
+    def reprice(self, other: Policy) -> bool:
+        """Take over the prices and the version of a policy that differs in nothing else.
+
+        Returns whether it did; a policy that differs in more changes nothing here.
+        """
+        if _unpriced(self.document) != _unpriced(other.document):
+            return False
+        self.document = self.document.model_copy(update={"models": other.document.models})
+        self.version = other.version
+        return True
+
     def spill_target(self, chosen: Class) -> str | None:
         """Return where a class spills: `spill.to`, else its first cloud rung, else nowhere."""
         spill = chosen.route.spill
@@ -81,6 +92,15 @@ class Policy:
     def names(self) -> tuple[str, ...]:
         """Return every name that a client may give as `model`."""
         return (AUTO, *self.by_name, *self.targets)
+
+
+def _unpriced(document: Document) -> Document:
+    """Return a document as if everything were free."""
+    models = {
+        name: target.model_copy(update={"price": Price()})
+        for name, target in document.models.items()
+    }
+    return document.model_copy(update={"models": models})
 
 
 def choose(policy: Policy, request: Request) -> Chosen | ForebayError:

@@ -22,6 +22,7 @@ from forebay.edges.http_door import HttpDoor, HttpSettings
 from forebay.edges.recorder import Recorder
 from forebay.house import House
 from forebay.policy.probes import check_probes
+from forebay.wiring import prices
 from forebay.wiring.engines import Engines
 from forebay.wiring.settings import CHECKOUT, Settings
 
@@ -89,9 +90,16 @@ async def _serve(settings: Settings) -> None:
             await door.start()
             opened.push_async_callback(door.stop)
         _log.info("serving", policy=policy.version, classes=list(policy.by_name))
-        await _until(told, engines.watch())
+        await _until(told, _watch(settings.policy, policy, engines))
         # Both at once, so that one lame-duck time and one grace cover both.
         await asyncio.gather(*(door.stop() for door in doors))
+
+
+async def _watch(path: Path, policy: Policy, engines: Engines) -> None:
+    """Keep engines, admission and prices fresh until cancelled."""
+    async with asyncio.TaskGroup() as watchers:
+        watchers.create_task(engines.watch())
+        watchers.create_task(prices.follow(path, policy, engines))
 
 
 async def _until(told: asyncio.Event, watch: Coroutine[Any, Any, None]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from forebay.policy.admission.affinity import BLOCK_TOKENS
 from forebay.values import Prediction, Reason
 
 if TYPE_CHECKING:
@@ -81,20 +82,28 @@ def look(
     against = limit(ask, replica, place, now_s, kept=kept)
     if against is not None:
         return Look(replica, against)
-    cached = replica.cached(ask.blocks) * replica.spec.block_tokens if ask.blocks else 0
+    cached = replica.cached(ask.blocks) * BLOCK_TOKENS if ask.blocks else 0
     prefill = max(1, ask.prompt_tokens - cached)
     backlog = replica.backlog(now_s)
     # From now on; what has passed is added last, for no factor applies to it.
     ahead = Prediction(*replica.ahead_s(ask, backlog, prefill, learnt.output_tokens, now_s))
     if ask.deadline_s is not None and now_s + ahead.ttft_s > ask.deadline_s:
         against = Reason.DEADLINE_AT_RISK
-    elif ask.terms.at_risk and _late(ask, learnt, ahead, now_s):
-        against = Reason.SLO_AT_RISK
-    elif (tightest_s := replica.tightest_s()) is not None and ahead.tpot_s > tightest_s:
+    elif _breaks(ask, replica, learnt, ahead, now_s):
         against = Reason.SLO_AT_RISK
     elif backlog * replica.coefficients.d_s * BIND_FACTOR > BIND_LATE_S:
         against = Reason.PREFILL_AHEAD
     return Look(replica, against, ahead, prefill)
+
+
+def _breaks(
+    ask: Ask, replica: Replica, learnt: ClassFeedback, ahead: Prediction, now_s: float
+) -> bool:
+    """Return whether the promise would break, or that of a stream inside."""
+    if ask.terms.at_risk and _late(ask, learnt, ahead, now_s):
+        return True
+    tightest_s = replica.tightest_s()
+    return tightest_s is not None and ahead.tpot_s > tightest_s
 
 
 def _late(ask: Ask, learnt: ClassFeedback, ahead: Prediction, now_s: float) -> bool:

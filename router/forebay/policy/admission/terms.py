@@ -24,7 +24,8 @@ class Terms:
     """What a class is promised, and where its requests may go when the promise is at risk.
 
     `at_risk` is whether a predicted miss is reason enough to leave, or only a limit that is met.
-    `promised` is False where no latency is promised at all. `wait_s` bounds the wait for a replica, beside what the promise itself does.
+    `promised` is False where no latency is promised at all. `wait_s` bounds the wait for a
+    replica, beside what the promise itself does.
     """
 
     route: str
