@@ -110,7 +110,8 @@ def test_sessions_share_the_beginning_of_their_prompts():
     session = {"requests": 4, "prefix_tokens": 20, "open": 2}
     jobs = schedule(plan(**BUSY, classes=[{**CHAT, "prompt_tokens": 30, "session": session}]))
     prefixes = Counter(job.prompt[:60] for job in jobs)
-    assert sum(prefixes.values()) / len(prefixes) == pytest.approx(4, abs=0.5)
+    # Four requests a session; now and then two sessions happen to begin alike.
+    assert 3.8 < sum(prefixes.values()) / len(prefixes) < 5
     assert len({job.prompt for job in jobs}) > 0.99 * len(jobs)
 
 
