@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from forebay.edges.admission import LoopAdmission
 from forebay.errors import DeadlineExceeded, InvalidRequest
 from forebay.house import House
-from forebay.policy.admission import Controller, ReplicaSpec
+from forebay.policy.admission import CloudBreakers, Controller, ReplicaSpec
 from forebay.policy.admission.book import places
 from forebay.policy.choose import Policy
 from forebay.policy.rules import Document
@@ -124,7 +124,7 @@ def admitting(policy: Policy, clock: Clock, busy: Mapping[str, int] | None = Non
         busy: How many requests of others are in each target's engine, as if scraped just now.
     """
     pools = {name: "" if target.is_cloud else name for name, target in policy.targets.items()}
-    controller = Controller(places(policy, pools))
+    controller = Controller(places(policy, pools), outside=CloudBreakers())
     now_s = clock.now_s()
     for pool in filter(None, pools.values()):
         replica = controller.join(ReplicaSpec(pool, pool), now_s)

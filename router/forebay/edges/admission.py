@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 REFIT_PERIOD_S = 0.5
 """How often engines are asked whether they have steps enough to learn from."""
 
+AT_ONCE = 16
+"""Decisions after which the event loop is let go round once: about five milliseconds."""
+
 
 class LoopAdmission:
     """An `Admission` for one router; only its event loop may call it."""
@@ -33,16 +36,17 @@ class LoopAdmission:
         self._waiting: dict[Ticket, asyncio.Future[Decided]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = float("inf")
+        self._deciding = False
 
     async def place(self, ask: Ask) -> Decided:
         """Return the decision on a request, at once or when its turn has come."""
         ticket = self.controller.ask(ask, self._clock.now_s())
         decided: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = decided
-        self.stirred()
         try:
+            self.stirred()
             return await decided
-        except asyncio.CancelledError:
+        except BaseException:
             self._left(ticket, decided)
             raise
 
@@ -56,11 +60,33 @@ class LoopAdmission:
         return self.controller.offer(ask, self._clock.now_s())
 
     def stirred(self) -> None:
-        """Hand out what can be decided now, and set the timer for what cannot."""
-        now_s = self._clock.now_s()
-        for ticket, placement in self.controller.drain(now_s):
-            self._hand_out(ticket, placement)
-        self._wake_at(self.controller.due_s(), now_s)
+        """Hand out what can be decided now, and set the timer for what cannot.
+
+        Each decision is handed out before the next is made, so that none is lost if that breaks;
+        after a few the loop goes round, so that streams flow on.
+        """
+        if self._deciding:
+            return  # A place given back while they are handed out: the loop below goes on.
+        self._deciding, now_s = True, self._clock.now_s()
+        try:
+            for _ in range(AT_ONCE):
+                if (found := self._next(now_s)) is None:
+                    break
+                self._hand_out(*found)
+            else:
+                asyncio.get_running_loop().call_soon(self.stirred)
+        finally:
+            self._deciding = False
+            self._wake_at(self.controller.due_s(), now_s)
+
+    def _next(self, now_s: float) -> tuple[Ticket, Placement] | None:
+        """Return the next decision; one that breaks is raised where its request waits for it."""
+        while True:
+            try:
+                return self.controller.next_decision(now_s)
+            except Exception as error:
+                if not self._told(error):
+                    raise
 
     async def learn(self) -> None:
         """Learn engines' speeds, over and over, until cancelled."""
@@ -71,14 +97,24 @@ class LoopAdmission:
                 self.stirred()
 
     def _left(self, ticket: Ticket, decided: asyncio.Future[Decided]) -> None:
-        """Undo what a client that hung up had asked for."""
+        """Undo what was asked for by a client that hung up, or a decision that broke."""
         if self._waiting.pop(ticket, None) is not None:
             self.controller.forget(ticket)
-            return
-        # Decided in the same turn in which the client left: the place goes back.
-        placed = decided.result()
-        if isinstance(placed, Held):
-            placed.lease.end("cancelled")
+            self.stirred()
+        elif not decided.cancelled() and decided.exception() is None:
+            # Decided in the same turn in which the client left: the place goes back.
+            placed = decided.result()
+            if isinstance(placed, Held):
+                placed.lease.end("cancelled")
+
+    def _told(self, error: Exception) -> bool:
+        """Tell whoever was being decided on; return whether there was anybody."""
+        lost = [ticket for ticket in self._waiting if ticket.state != "waiting"]
+        for ticket in lost:
+            decided = self._waiting.pop(ticket)
+            if not decided.done():
+                decided.set_exception(error)
+        return bool(lost)
 
     def _hand_out(self, ticket: Ticket, placement: Placement) -> None:
         decided = self._waiting.pop(ticket)
@@ -121,6 +157,8 @@ class _Lease:
 
     def saw(self, tokens: int, now_s: float) -> None:
         """Note tokens; a first one may make room for the next request."""
+        if not self._held:
+            return
         controller = self._admission.controller
         controller.tokens(self._ticket, tokens, now_s)
         if controller.stirred:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from forebay.policy.admission.breakers import CloudBreakers
     from forebay.policy.admission.replica import Replica
     from forebay.policy.admission.state import State
     from forebay.ports import Clock
@@ -20,8 +21,9 @@ SCRAPED = ("active", "waiting", "scheduled", "max_requests", "kv_used")
 class AdmissionGauges(Collector):
     """Queues, engines, what was learnt of their speed, and how far classes trust it."""
 
-    def __init__(self, state: State, clock: Clock) -> None:
+    def __init__(self, state: State, clock: Clock, breakers: CloudBreakers | None = None) -> None:
         self._state = state
+        self._breakers = breakers
         self._clock = clock
 
     def collect(self) -> Iterator[Gauge]:
@@ -87,3 +89,10 @@ class AdmissionGauges(Collector):
             cloud.add_metric([target, "ttft"], latency.ttft_s())
             cloud.add_metric([target, "tpot"], latency.tpot_s())
         yield cloud
+        if self._breakers is not None:
+            stands = Gauge(
+                "forebay_cloud_state", "Where a cloud's circuit stands", labels=["target", "state"]
+            )
+            for target in self._state.exits.clouds:
+                stands.add_metric([target, self._breakers.health(target).state(now_s)], 1)
+            yield stands

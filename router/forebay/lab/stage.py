@@ -161,7 +161,8 @@ class Stage:
     def _happen(self, entry: Entry) -> None:
         at_s, order, kind, number, job = entry
         if kind == _SEGMENT:
-            if self.engines[number].order == order:
+            engine = self.engines[number]
+            if engine.alive and engine.order == order:
                 self.now_s = at_s
                 self._segment(number)
             return

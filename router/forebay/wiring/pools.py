@@ -91,9 +91,14 @@ class Pool:
         return wrong or f"the engine {self.name} does not answer yet"
 
     def held(self, holding: Holding) -> None:
-        """Call only the replicas that other routers leave to this one."""
+        """Call only the replicas that other routers leave to this one.
+
+        A holding of none means that none could be called when it was settled: until the next
+        beat, one that answers meanwhile is shared blindly, or a router that is ready would refuse.
+        """
         for name, member in self.members.items():
-            member.replica.ours = name in holding.replicas
+            member.replica.ours = not holding.replicas or name in holding.replicas
+            self.admission.controller.changed(member.replica)
         self.admission.stirred()
 
     def healthy(self) -> frozenset[str]:

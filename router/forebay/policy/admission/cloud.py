@@ -12,20 +12,34 @@ ENOUGH = 100
 """Answers after which what was seen is believed instead of what was expected."""
 
 
+FORGET_S = 900.0
+"""Age at which an answer says no more of a cloud: one that seemed too slow for every promise is
+not called, and could never disprove it."""
+
+
 class Quantiles:
     """The last `WINDOW` values in order; the expected p99 stands in until there are enough."""
 
     def __init__(self, expected_p99: float) -> None:
         self._expected = expected_p99
         self._order: list[float] = []
-        self._line: deque[float] = deque()
+        self._line: deque[tuple[float, float]] = deque()
 
-    def add(self, value: float) -> None:
+    def add(self, value: float, now_s: float) -> None:
         """Take in one value and forget the oldest beyond the window."""
         insort(self._order, value)
-        self._line.append(value)
+        self._line.append((now_s, value))
         if len(self._line) > WINDOW:
-            del self._order[bisect_left(self._order, self._line.popleft())]
+            self._drop()
+
+    def forget(self, before_s: float) -> None:
+        """Forget what was seen before `before_s`."""
+        while self._line and self._line[0][0] < before_s:
+            self._drop()
+
+    def _drop(self) -> None:
+        _, value = self._line.popleft()
+        del self._order[bisect_left(self._order, value)]
 
     def at(self, share: float) -> float:
         """Return the quantile `share` (0-1)."""
@@ -42,11 +56,16 @@ class CloudLatency:
         self._tpot = Quantiles(expect_tpot_s)
         self.inflight = 0
 
-    def saw(self, ttft_s: float, tpot_s: float | None) -> None:
+    def saw(self, ttft_s: float, tpot_s: float | None, now_s: float) -> None:
         """Take in one answer."""
-        self._ttft.add(ttft_s)
+        self._ttft.add(ttft_s, now_s)
         if tpot_s is not None:
-            self._tpot.add(tpot_s)
+            self._tpot.add(tpot_s, now_s)
+
+    def forget(self, now_s: float) -> None:
+        """Forget answers that are too old at `now_s`."""
+        self._ttft.forget(now_s - FORGET_S)
+        self._tpot.forget(now_s - FORGET_S)
 
     def ttft_s(self, share: float = 0.99) -> float:
         """Return the tracked quantile of TTFT."""

@@ -14,7 +14,7 @@ is when a cloud could still keep the promise; then it leaves, by the rule in `de
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission import decide
@@ -39,6 +39,12 @@ GUARD_S = 600.0
 MAX_WAITING = 1024
 """Requests that may wait for one pool; the next one leaves at once."""
 
+REFITS = 8
+"""How many engines one call learns the speed of: each takes about a third of a millisecond."""
+
+SPARE_TIMERS = 1024
+"""Timers of requests that wait no more, kept until they are so many more than half of all."""
+
 REFIT_S = 2.0
 """How often engines' speeds are learnt anew."""
 
@@ -57,14 +63,15 @@ class Controller:
 
         Args:
             places: Every target that may be asked for.
-            tiers: Weights of user tiers in the queue; a tier not named has weight 1.
+            tiers: Weights of user tiers in the queue; those not named share one of weight 1.
             outside: What may bar a cloud.
         """
         self.state = State(places, tiers or {}, outside or Open())
         self._timers: list[tuple[float, int, Ticket]] = []
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}
         self._number = 0
         self._refit_s = float("-inf")
+        self._unfitted: list[Replica] = []
 
     # ---- the fleet ----------------------------------------------------------------------
 
@@ -79,47 +86,53 @@ class Controller:
         if others:
             replica.coefficients = mean(others)
         pool.replicas[spec.name] = replica
-        self._dirty.add(spec.pool)
+        self._stir(spec.pool)
         return replica
 
     def leave(self, replica: Replica) -> None:
         """Take a replica out; what runs there goes on, and ends as it ends."""
-        self.state.pools[replica.spec.pool].replicas.pop(replica.spec.name, None)
+        there = self.state.pools[replica.spec.pool].replicas
+        if there.get(replica.spec.name) is replica:
+            del there[replica.spec.name]
+        self._stir(replica.spec.pool)
 
     def scraped(self, replica: Replica, scrape: Scrape, own_at_poll: int) -> None:
         """Take in what a replica's metrics said, `own_at_poll` of its requests being ours."""
         replica.scraped(scrape, own_at_poll)
-        self._dirty.add(replica.spec.pool)
+        self._stir(replica.spec.pool)
 
     def changed(self, replica: Replica) -> None:
         """Note that a replica came up, went down or is drained."""
-        self._dirty.add(replica.spec.pool)
+        self._stir(replica.spec.pool)
 
     def refit(self, now_s: float) -> None:
-        """Learn engines' speeds anew, where that is due; call it between requests."""
-        if now_s - self._refit_s < REFIT_S:
-            return
-        self._refit_s = now_s
-        for name, pool in self.state.pools.items():
-            for replica in pool.replicas.values():
-                if replica.refit():
-                    self._dirty.add(name)
+        """Learn engines' speeds anew, a few at a time, where due; call it between requests."""
+        if not self._unfitted and now_s - self._refit_s >= REFIT_S:
+            self._refit_s = now_s
+            self._unfitted = [
+                r for pool in self.state.pools.values() for r in pool.replicas.values()
+            ]
+        left = REFITS
+        while self._unfitted and left:
+            replica = self._unfitted.pop()
+            if replica.refit(now_s):
+                self._stir(replica.spec.pool)
+                left -= 1
 
     # ---- one request --------------------------------------------------------------------
 
     def ask(self, ask: Ask, now_s: float) -> Ticket:
         """Return a ticket that the next `drain` decides, or lets wait."""
         self._number += 1
-        ticket = Ticket(ask, self._number, self._leave_s(ask, now_s), ask.target)
+        ticket = self._ticket(ask, self._number, now_s)
         pool = self.state.pool(ask.target)
         if pool is not None:
             if ask.terms.spill_to is None:
                 pool.guarded_until_s = now_s + GUARD_S
-            if len(pool.queue) >= MAX_WAITING:
-                ticket.why, ticket.leave_s = Reason.WAITING_FULL, now_s
-            pool.queue.push(ticket)
-            self._dirty.add(self.state.places[ask.target].pool)
-        heappush(self._timers, (ticket.leave_s, ticket.number, ticket))
+            if ticket.why is not Reason.WAITING_FULL:
+                pool.queue.push(ticket)
+                self._stir(self.state.places[ask.target].pool)
+        self._time(ticket)
         return ticket
 
     def forget(self, ticket: Ticket) -> None:
@@ -129,32 +142,41 @@ class Controller:
             ticket.state = "gone"
             if pool is not None:
                 pool.queue.remove(ticket)
+                # Only the first few are looked at: who stood behind it may be one of them now.
+                self._stir(self.state.places[ticket.ask.target].pool)
 
     def tokens(self, ticket: Ticket, count: int, now_s: float) -> None:
-        """Note `count` further tokens of an answer; the first call is its first token."""
-        replica, later = ticket.replica, count
+        """Note `count` further tokens of an answer; the first call brings its first token."""
+        replica = ticket.replica
+        if count < 1 or ticket.state != "placed":
+            return
         if ticket.first_s is None:
-            ticket.first_s, later = now_s, count - 1
+            ticket.first_s = now_s
             if replica is not None:
-                replica.first(ticket, now_s)
-                self._dirty.add(replica.spec.pool)
+                replica.first(ticket, count, now_s)
+                self._stir(replica.spec.pool)
         elif replica is not None:
-            replica.later(ticket, later, now_s)
+            replica.later(ticket, count, now_s)
         ticket.tokens += count
         ticket.last_s = now_s
 
     def ended(self, ticket: Ticket, outcome: Outcome, now_s: float) -> None:
         """Note how an answer ended; only one that was served says how fast its place is."""
         state, replica = self.state, ticket.replica
+        if ticket.state != "placed":
+            return
         ticket.state = "gone"
         state.by_class[ticket.ask.terms.route] -= 1
         state.by_target[ticket.target] -= 1
         if replica is not None:
             replica.remove(ticket, now_s)
             replica.judged(ticket, outcome, now_s)
-            self._dirty.add(replica.spec.pool)
+            self._stir(replica.spec.pool)
         else:
-            state.exits.clouds[ticket.target].inflight -= 1
+            state.exits.ended(ticket.target, outcome, ticket.placed_s, now_s)
+        if ticket.ask.terms.max_inflight is not None:
+            # One of its class may wait for a pool that nothing else happens to.
+            self._dirty.update(dict.fromkeys(state.pools))
         if outcome == "served" and ticket.first_s is not None:
             state.learn(ticket, ticket.first_s, now_s)
 
@@ -175,26 +197,55 @@ class Controller:
     def drain(self, now_s: float) -> list[tuple[Ticket, Placement]]:
         """Return what was decided; who is not in it waits on."""
         decided: list[tuple[Ticket, Placement]] = []
-        while self._dirty:
-            pool = self.state.pools[self._dirty.pop()]
-            while (found := decide.next_placed(self.state, pool, now_s)) is not None:
-                decided.append(self._take(*found, now_s))
-        while (due_s := self.due_s()) is not None and due_s <= now_s:
-            ticket = self._timers[0][2]
-            self.forget(ticket)
-            decided.append(self._take(ticket, decide.last(self.state, ticket, now_s), now_s))
+        while (found := self.next_decision(now_s)) is not None:
+            decided.append(found)
         return decided
+
+    def next_decision(self, now_s: float) -> tuple[Ticket, Placement] | None:
+        """Return the next decision, or None where nothing can be decided now."""
+        while self._dirty:
+            name, _ = self._dirty.popitem()
+            found = decide.next_placed(self.state, self.state.pools[name], now_s)
+            if found is not None:
+                self._stir(name)
+                return self._take(*found, now_s)
+        due_s = self.due_s()
+        if due_s is None or due_s > now_s:
+            return None
+        ticket = self._timers[0][2]
+        self.forget(ticket)
+        return self._take(ticket, decide.last(self.state, ticket, now_s), now_s)
 
     def offer(self, ask: Ask, now_s: float) -> Offer:
         """Return what would be decided on `ask` now; nothing is reserved, nothing learnt."""
         state = self.state
-        ticket = Ticket(ask, 0, self._leave_s(ask, now_s), ask.target)
+        ticket = self._ticket(ask, 0, now_s)
         placement = decide.last(state, ticket, now_s).placement
         if state.pool(ask.target) is None:
             placement = decide.cloud_in_time(state, ask, placement, now_s)
-        elif ticket.why is not None and ticket.leave_s > now_s:
+        elif ticket.why not in (None, Reason.ENGINE_DOWN) and ticket.leave_s > now_s:
             placement = Queue(ask.target, ticket.why, ticket.leave_s - now_s)
         return Offer(placement, state.exits.usd(ask, state.learnt(ask.terms), ask.target))
+
+    def _ticket(self, ask: Ask, number: int, now_s: float) -> Ticket:
+        """Return a ticket with the time at which it leaves; at once where too many wait."""
+        pool = self.state.pool(ask.target)
+        if pool is not None and len(pool.queue) >= MAX_WAITING:
+            return Ticket(ask, number, now_s, ask.target, why=Reason.WAITING_FULL)
+        return Ticket(ask, number, self._leave_s(ask, now_s), ask.target)
+
+    def _time(self, ticket: Ticket) -> None:
+        """Set a ticket's timer, and drop those of the dead once they are the most."""
+        timers = self._timers
+        waiting = sum(len(pool.queue) for pool in self.state.pools.values())
+        if len(timers) > 2 * waiting + SPARE_TIMERS:
+            timers[:] = [entry for entry in timers if entry[2].state == "waiting"]
+            heapify(timers)
+        heappush(timers, (ticket.leave_s, ticket.number, ticket))
+
+    def _stir(self, pool: str) -> None:
+        """Note that somebody of a pool may be placed now."""
+        self._dirty[pool] = None
 
     def _leave_s(self, ask: Ask, now_s: float) -> float:
         pool = self.state.pool(ask.target)
@@ -231,6 +282,7 @@ class Controller:
         ticket.replica = replica
         ticket.expected_s = now_s + look.ahead.ttft_s
         replica.place(ticket, look.prefill, now_s)
+        pool.homes.sent(ticket.ask.blocks, replica.spec.name)
         c = replica.coefficients
         pool.queue.charge(ticket, c.d_s * look.prefill + c.b_s * learnt.mean_tokens)
         pool.placed(now_s)

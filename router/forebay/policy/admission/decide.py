@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission.exits import LIKELY
@@ -11,6 +12,8 @@ from forebay.policy.admission.sentences import against
 from forebay.values import Admit, Downgrade, Placement, Prediction, Reason, Refuse, Spill
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from forebay.policy.admission.judge import Look
     from forebay.policy.admission.replica import Replica
     from forebay.policy.admission.state import Pool, State
@@ -22,8 +25,14 @@ LOOK = 4
 IDLE_SHARE = 0.5
 """An engine less full than this serves late what nobody can serve in time."""
 
+ALIKE = 0.05
+"""First tokens that differ by less than this share of themselves come at the same time."""
+
 HOPELESS = frozenset({Reason.PROMPT_TOO_LONG, Reason.CLASS_FULL, Reason.ENGINE_DOWN})
 """Reasons that no weaker and no later answer mends."""
+
+NOT_ELSEWHERE = frozenset({Reason.PROMPT_TOO_LONG, Reason.CLASS_FULL})
+"""Reasons that a spill does not mend: a longer prompt climbs, a class is full wherever it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +44,29 @@ class Verdict:
 
 
 def next_placed(state: State, pool: Pool, now_s: float) -> tuple[Ticket, Verdict] | None:
-    """Return who of a pool is placed next and where, if one of the first few fits somewhere."""
+    """Return who of a pool is placed next and where, if one of the first few fits somewhere.
+
+    Where no replica can be called nobody waits for one: who would know for how long?
+    """
     if not len(pool.queue):
         return None
     candidates = pool.candidates(now_s)
-    for ticket in pool.queue.heads(LOOK):
+    if not candidates:
+        ticket = next(pool.queue.heads(1))
+        return ticket, last(state, ticket, now_s)
+    for ticket in pool.queue.heads(LOOK, partial(_shut, state, candidates)):
         best = _best(state, ticket, ticket.ask.target, candidates, now_s)
         if best is not None:
             return ticket, _admitted(ticket.ask, best, now_s, Reason.HEADROOM)
     return None
+
+
+def _shut(state: State, candidates: list[Replica], ticket: Ticket) -> bool:
+    """Return whether a ticket's class or target is at its own limit, which bars nobody else."""
+    most = state.places[ticket.ask.target].max_inflight
+    return state.full(ticket.ask.terms) or (
+        most is not None and all(replica.inside >= most for replica in candidates)
+    )
 
 
 def last(state: State, ticket: Ticket, now_s: float) -> Verdict:
@@ -79,24 +102,42 @@ def _best(
         return None
     kept = state.pools[place.pool].guarded_until_s > now_s
     learnt, best = state.learnt(ask.terms), None
-    for replica in candidates:
+    for replica in _with_home(state.pools[place.pool], ask, candidates, now_s):
         found = look(ask, replica, place, learnt, now_s, kept=kept)
         patience = binding and found.against is Reason.PREFILL_AHEAD
         if found.against is not None and not patience:
             ticket.why = ticket.why or found.against
-        elif best is None or found.ahead.ttft_s < best.ahead.ttft_s:
+        elif best is None or _better(found, best):
             best = found
     if best is None:
         ticket.why = ticket.why or Reason.ENGINE_DOWN
     return best
 
 
+def _better(found: Look, best: Look) -> bool:
+    """Return whether a replica is better.
+
+    Its first token comes sooner; or about as soon, and those after it faster.
+    """
+    sooner_s = best.ahead.ttft_s - found.ahead.ttft_s
+    if abs(sooner_s) > ALIKE * best.ahead.ttft_s:
+        return sooner_s > 0
+    return found.ahead.tpot_s < best.ahead.tpot_s
+
+
+def _with_home(pool: Pool, ask: Ask, candidates: list[Replica], now_s: float) -> Sequence[Replica]:
+    """Return the candidates and, where it is none of them, who should have the prompt cached."""
+    if not ask.blocks or len(pool.replicas) == len(candidates):
+        return candidates
+    home = pool.home(ask.blocks, now_s)
+    return candidates if home is None or home in candidates else (*candidates, home)
+
+
 def _anywhere(state: State, ask: Ask) -> Reason | None:
     """Return what stands against a request wherever it would be placed."""
-    most = ask.terms.max_inflight
     if ask.prompt_tokens > ask.room_tokens:
         return Reason.PROMPT_TOO_LONG
-    if most is not None and state.by_class[ask.terms.route] >= most:
+    if state.full(ask.terms):
         return Reason.CLASS_FULL
     return None
 
@@ -109,23 +150,35 @@ def _leave(state: State, ticket: Ticket, why: Reason, now_s: float) -> Verdict:
     """
     ask, terms = ticket.ask, ticket.ask.terms
     waited_s = now_s - ask.arrived_s
-    if terms.spill_to is not None and why is not Reason.PROMPT_TOO_LONG:
+    if terms.spill_to is not None and why not in NOT_ELSEWHERE:
         learnt = state.learnt(terms)
         usd = state.exits.usd(ask, learnt, terms.spill_to)
         barred = state.exits.barred(ask, learnt, terms.spill_to, usd, now_s)
         if barred is None:
             return Verdict(Spill(terms.spill_to, ask.target, why, usd, waited_s))
-        why = why if why in HOPELESS else barred
+        late = why is Reason.DEADLINE_AT_RISK and barred is Reason.CLOUD_TOO_SLOW
+        why = why if late or why in HOPELESS else barred
     if why not in HOPELESS:
         weaker = _weaker(state, ticket, now_s)
         if weaker is not None:
             return _downgraded(ask, weaker, why, now_s)
-        late = _anyway(state, ask, now_s)
-        if late is not None:
-            return _admitted(ask, late, now_s, Reason.LATE_ANYWAY)
+        anyway = _anyway(state, ask, now_s)
+        if anyway is not None:
+            return _admitted(ask, anyway, now_s, Reason.LATE_ANYWAY)
+    if why not in HOPELESS and _out_of_time(state, ask, now_s):
+        why = Reason.DEADLINE_AT_RISK
     pool = state.pool(ask.target)
     retry_s = pool.retry_s() if pool else 1.0
     return Verdict(Refuse(ask.target, why, against(state, ask, why, now_s), retry_s, waited_s))
+
+
+def _out_of_time(state: State, ask: Ask, now_s: float) -> bool:
+    """Return whether not even an idle engine would begin before the client's own deadline."""
+    pool = state.pool(ask.target)
+    if ask.deadline_s is None or pool is None:
+        return False
+    idle = (replica.idle(ask.prompt_tokens)[0] for replica in pool.replicas.values())
+    return now_s + min(idle, default=0.0) >= ask.deadline_s
 
 
 def _weaker(state: State, ticket: Ticket, now_s: float) -> Look | None:
@@ -142,8 +195,8 @@ def _weaker(state: State, ticket: Ticket, now_s: float) -> Look | None:
 def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
     """Return a replica that has time for an answer which comes too late for its promise.
 
-    Only a client's own deadline is never passed over, and nobody who can still be served in time
-    waits behind it.
+    Only a client's own deadline is never passed over, nobody who can still be served in time
+    waits behind it, and no stream inside loses its promise to it.
     """
     pool, place = state.pool(ask.target), state.places[ask.target]
     if pool is None or len(pool.queue):
@@ -153,10 +206,12 @@ def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
         busy = replica.inside > IDLE_SHARE * min(
             replica.spec.max_batch, place.max_inflight or replica.spec.max_batch
         )
-        if busy or replica.pending or limit(ask, replica, place, now_s, kept=True) is not None:
+        if busy or replica.line.pending or limit(ask, replica, place, now_s, kept=True) is not None:
             continue
         found = look(ask, replica, place, learnt, now_s, kept=True)
-        if found.against in (None, Reason.SLO_AT_RISK):
+        tightest_s = replica.tightest_s()
+        harms = tightest_s is not None and found.ahead.tpot_s > tightest_s
+        if found.against in (None, Reason.SLO_AT_RISK) and not harms:
             return found
     return None
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from forebay.policy.admission.feedback import ClassFeedback
     from forebay.policy.admission.outside import Outside
-    from forebay.policy.admission.terms import Ask, Place
+    from forebay.policy.admission.terms import Ask, Outcome, Place
 
 SURE = (0.995, 0.99, 0.95, 0.9, 0.5)
 """Quantiles of a cloud's latency that a request leaves in time for: the first that still can be.
@@ -20,6 +20,9 @@ SURE = (0.995, 0.99, 0.95, 0.9, 0.5)
 With each goes a length of answer, the longest first (`ClassFeedback.lengths`): what a class
 promises for a whole answer may be too short for its longest ones, wherever they are made.
 """
+
+PACE_WAIT_S = 1.0
+"""How long a request waits whose class is promised a pace and no beginning."""
 
 LIKELY = 0.5
 """The quantile of TTFT that must still fit at the end; else the answer would be late and dear."""
@@ -47,14 +50,18 @@ class Exits:
 
         That is the last moment at which a cloud would still keep the promise, as surely as can
         be; where there is none that could, the last at which an idle engine would, with `idle`,
-        its TTFT and TPOT. A class that bounds its wait leaves by then; one that promises nothing
-        and bounds nothing does not wait.
+        its TTFT and TPOT. A class that bounds its wait leaves by then; one that is promised
+        a pace alone waits `PACE_WAIT_S`, and one that is promised nothing does not wait. A
+        client's deadline bounds a wait and never makes one.
         """
-        wait_s = ask.terms.wait_s
-        latest_s = self._promised_s(ask, learnt, idle, now_s)
-        if wait_s is not None:
-            latest_s = min(ask.arrived_s + wait_s, now_s + wait_s if latest_s is None else latest_s)
-        return now_s if latest_s is None else max(now_s, latest_s)
+        terms, latest_s = ask.terms, self._promised_s(ask, learnt, idle, now_s)
+        wait_s = PACE_WAIT_S if terms.wait_s is None and terms.promised else terms.wait_s
+        if latest_s is None or terms.wait_s is not None:
+            bound_s = ask.arrived_s + (wait_s or 0.0)
+            latest_s = bound_s if latest_s is None else min(bound_s, latest_s)
+        if ask.deadline_s is not None:
+            latest_s = min(latest_s, ask.deadline_s - idle[0])
+        return max(now_s, latest_s)
 
     def _promised_s(
         self, ask: Ask, learnt: ClassFeedback, idle: tuple[float, float], now_s: float
@@ -62,6 +69,7 @@ class Exits:
         spill_to = ask.terms.spill_to
         cloud = self.clouds.get(spill_to) if spill_to is not None else None
         if cloud is not None:
+            cloud.forget(now_s)
             for share, tokens in zip(SURE, learnt.lengths(), strict=True):
                 leave_s = _last_s(ask, tokens, cloud.ttft_s(share), cloud.tpot_s(share))
                 if leave_s is not None and leave_s > now_s:
@@ -89,6 +97,7 @@ class Exits:
             return None
         if (reason := self.closed(ask, target, usd, now_s)) is not None:
             return reason
+        cloud.forget(now_s)
         short = SHORT * learnt.mean_tokens
         last_s = _last_s(ask, short, cloud.ttft_s(LIKELY), cloud.tpot_s(LIKELY))
         return Reason.CLOUD_TOO_SLOW if last_s is not None and last_s < now_s else None
@@ -110,6 +119,11 @@ class Exits:
         self.clouds[target].inflight += 1
         self._outside.sent(target, ask, usd, now_s)
 
+    def ended(self, target: str, outcome: Outcome, sent_s: float, now_s: float) -> None:
+        """Note how a request ended that went to a cloud at `sent_s`."""
+        self.clouds[target].inflight -= 1
+        self._outside.ended(target, outcome, sent_s, now_s)
+
 
 def _last_s(ask: Ask, output_tokens: float, ttft_s: float, tpot_s: float) -> float | None:
     """Return when an answer must be begun with so much latency to keep every promise, or None."""
@@ -119,6 +133,6 @@ def _last_s(ask: Ask, output_tokens: float, ttft_s: float, tpot_s: float) -> flo
     if terms.e2e_s is not None:
         tokens = min(float(ask.max_tokens), output_tokens)
         latest.append(ask.arrived_s + terms.e2e_s - ttft_s - tokens * tpot_s)
-    if ask.deadline_s is not None:
+    if latest and ask.deadline_s is not None:
         latest.append(ask.deadline_s - ttft_s)
     return min(latest, default=None)

@@ -1,9 +1,10 @@
 """How far each class distrusts its predictions: a factor that follows the misses themselves.
 
-After each answer the factor's logarithm moves by `ETA * (miss - allowed)`. Over T answers the
-share of misses then differs from what is allowed by at most (log HIGHEST - log LOWEST)/(ETA * T),
-as long as HIGHEST stops misses: quantile tracking, as in adaptive conformal inference. Nothing
-about the engine need be known for that.
+After each answer the factor's logarithm moves by `ETA * (miss - allowed)`. Over T answers, none
+of them after a quiet time, the share of misses then exceeds what is allowed by at most
+(log HIGHEST - log LOWEST)/(ETA * T), as long as factors within one step of HIGHEST stop misses;
+it falls short only where LOWEST is trust enough. That is quantile tracking, as in adaptive
+conformal inference: nothing about the engine need be known for it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forebay.policy.admission.affinity import BLOCK_TOKENS
 from forebay.values import Prediction, Reason
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from forebay.policy.admission.replica import Replica
     from forebay.policy.admission.terms import Ask, Place
 
-BIND_LATE_S = 0.3
+BIND_LATE_S = 0.12
 """How long a line of prompts an engine may have before the router keeps the next one itself."""
 
 BIND_FACTOR = 1.5
@@ -82,7 +81,7 @@ def look(
     against = limit(ask, replica, place, now_s, kept=kept)
     if against is not None:
         return Look(replica, against)
-    cached = replica.cached(ask.blocks) * BLOCK_TOKENS if ask.blocks else 0
+    cached = replica.cache.tokens(ask.blocks) if ask.blocks else 0
     prefill = max(1, ask.prompt_tokens - cached)
     backlog = replica.backlog(now_s)
     # From now on; what has passed is added last, for no factor applies to it.
@@ -91,7 +90,9 @@ def look(
         against = Reason.DEADLINE_AT_RISK
     elif _breaks(ask, replica, learnt, ahead, now_s):
         against = Reason.SLO_AT_RISK
-    elif backlog * replica.coefficients.d_s * BIND_FACTOR > BIND_LATE_S:
+    elif ask.terms.spill_to is not None and (
+        backlog * replica.coefficients.d_s * BIND_FACTOR > BIND_LATE_S
+    ):
         against = Reason.PREFILL_AHEAD
     return Look(replica, against, ahead, prefill)
 

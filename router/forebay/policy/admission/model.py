@@ -34,6 +34,10 @@ ROUNDS = 4
 LEAST = 0.05
 """No coefficient falls below this share of itself in one fit."""
 
+FLOOR = 0.01
+"""No coefficient falls below this share of what its engine was described with: a fit moves each
+in proportion, and one that is nothing would never move again."""
+
 DELTA = 1.5
 """A sample further off than so many times the typical miss counts by its distance alone."""
 
@@ -57,6 +61,15 @@ class Coefficients:
             self.a_s * factor, self.b_s * factor, self.c_s * factor, self.d_s * factor
         )
 
+    def halfway(self, described: Coefficients) -> Coefficients:
+        """Return those of an engine half as much slower than `described`, where it is slower."""
+        return Coefficients(
+            min(self.a_s, (self.a_s + described.a_s) / 2),
+            min(self.b_s, (self.b_s + described.b_s) / 2),
+            min(self.c_s, (self.c_s + described.c_s) / 2),
+            min(self.d_s, (self.d_s + described.d_s) / 2),
+        )
+
 
 UNKNOWN = Coefficients(0.01, 0.0005, 1e-7, 0.0002)
 """What is assumed of an engine that nobody described: a small model on a middling GPU."""
@@ -65,13 +78,13 @@ Sample = tuple[float, float, float, float]
 """Seconds of a step, and its streams, tokens of context and prompt tokens."""
 
 
-def fit(samples: Sequence[Sample], previous: Coefficients) -> Coefficients:
+def fit(samples: Sequence[Sample], previous: Coefficients, prior: Coefficients) -> Coefficients:
     """Return coefficients that explain `samples`, oldest first, and stay near `previous`.
 
     Least squares with Huber's weights, newer samples before older ones, and a ridge that holds
     each coefficient to its previous value by its share of a step: what the samples leave open
     moves in proportion, so that one stream alone does not make many streams look slow. None
-    comes out negative. With no samples it is the previous fit.
+    falls below `FLOOR` of the `prior`. With no samples it is the previous fit.
     """
     if not samples:
         return previous
@@ -81,7 +94,9 @@ def fit(samples: Sequence[Sample], previous: Coefficients) -> Coefficients:
     shares = np.column_stack((np.ones(len(seen)), seen[:, 1:])) * before
     recency = 0.5 ** (np.arange(len(seen) - 1, -1, -1) / HALF_LIFE)
     factors = 1.0 + _robust(shares, seen[:, 0] - shares.sum(axis=1), recency)
-    a_s, b_s, c_s, d_s = (float(one) for one in before * np.maximum(factors, LEAST))
+    floor = FLOOR * np.array([prior.a_s, prior.b_s, prior.c_s, prior.d_s])
+    found = np.maximum(before * np.maximum(factors, LEAST), floor)
+    a_s, b_s, c_s, d_s = (float(one) for one in found)
     return Coefficients(a_s, b_s, c_s, d_s)
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 from forebay.values import Reason
 
 if TYPE_CHECKING:
-    from forebay.policy.admission.terms import Ask
+    from forebay.policy.admission.terms import Ask, Outcome
 
 
 class Outside(Protocol):
-    """Asked before a request leaves for a cloud, and told when it has. Pure: time is given."""
+    """Asked before a request leaves for a cloud, told when it has and how it ended.
+
+    Pure: time is given.
+    """
 
     def bars(self, target: str, ask: Ask, usd: float, now_s: float) -> Reason | None:
         """Return why `ask` may not go to `target` for about `usd`, or None."""
@@ -19,6 +22,10 @@ class Outside(Protocol):
 
     def sent(self, target: str, ask: Ask, usd: float, now_s: float) -> None:
         """Note that it went."""
+        ...
+
+    def ended(self, target: str, outcome: Outcome, sent_s: float, now_s: float) -> None:
+        """Note how a request ended that had been sent at `sent_s`."""
         ...
 
 
@@ -30,6 +37,9 @@ class Open:
         return None
 
     def sent(self, target: str, ask: Ask, usd: float, now_s: float) -> None:
+        """Note nothing."""
+
+    def ended(self, target: str, outcome: Outcome, sent_s: float, now_s: float) -> None:
         """Note nothing."""
 
 
@@ -53,6 +63,9 @@ class Allowance:
         """Take `usd` out."""
         self._flow(now_s)
         self._left -= usd
+
+    def ended(self, target: str, outcome: Outcome, sent_s: float, now_s: float) -> None:
+        """Note nothing: what was expected stays spent."""
 
     def _flow(self, now_s: float) -> None:
         self._left = min(self._most, self._left + self._rate * max(0.0, now_s - self._at_s))

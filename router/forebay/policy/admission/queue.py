@@ -2,31 +2,58 @@
 
 Requests that may not leave come first, then those that can; among each, tiers share by weight
 and within a tier the one that must leave soonest goes first. Nobody starves: each request has a
-moment at which it leaves the queue, whoever else waits (`Ticket.leave_s`); until then a tier of
-weight w among those that wait gets at least w/W of the engine seconds placed, less one request.
+moment at which it leaves the queue, whoever else waits (`Ticket.leave_s`); until then, of the
+engine seconds placed among those that wait, a tier of weight w gets at least w/W, short of one
+request of each tier, as long as what stands first in its line fits an engine. The account is
+start-time fair queueing's: a tier pays for what it is given, and one that comes to wait begins
+where the others stand, with neither a claim nor a debt from before.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from forebay.policy.admission.terms import Ticket
 
 Entry = tuple[float, int, "Ticket"]
+Key = tuple[str, str]
+"""A class and the target that it waits for."""
+
+
+def _open(_: Ticket) -> bool:
+    return False
 
 
 @dataclass(slots=True)
 class _Tier:
-    """One tier's line, and the engine seconds it was given, divided by its weight."""
+    """One tier's lines, each of one class at one target, and its account.
+
+    `given_s` are the engine seconds it was given, divided by its weight.
+    """
 
     weight: float
     given_s: float = 0.0
-    line: list[Entry] = field(default_factory=list)
+    lines: dict[Key, list[Entry]] = field(default_factory=dict)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anybody of it waits."""
+        return any(self.lines.values())
+
+
+@dataclass(slots=True)
+class _Level:
+    """The tiers that are served before the next level's; `now_s` is where the last one stood."""
+
+    tiers: dict[str, _Tier] = field(default_factory=dict)
+    now_s: float = 0.0
 
 
 class Queue:
@@ -34,7 +61,7 @@ class Queue:
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = weights
-        self._levels: tuple[dict[str, _Tier], ...] = ({}, {})
+        self._levels = (_Level(), _Level())
         self._count = 0
 
     def __len__(self) -> int:
@@ -42,44 +69,62 @@ class Queue:
 
     def push(self, ticket: Ticket) -> None:
         """Let a ticket wait."""
-        level = self._levels[_level(ticket)]
-        name = ticket.ask.tier
-        tier = level.get(name)
-        if tier is None:
-            tier = level[name] = _Tier(self._weights.get(name, 1.0))
-        if not tier.line:
-            # Who was away brings no claim on what was given while nobody of it waited.
-            waiting = (other.given_s for other in level.values() if other.line)
-            tier.given_s = max(tier.given_s, min(waiting, default=tier.given_s))
-        insort(tier.line, (ticket.leave_s, ticket.number, ticket))
+        level = self._level(ticket)
+        tier = self._tier(level, ticket)
+        if not tier.waits:
+            tier.given_s = max(tier.given_s, level.now_s)
+        line = tier.lines.setdefault(_key(ticket), [])
+        insort(line, (ticket.leave_s, ticket.number, ticket))
         self._count += 1
 
     def remove(self, ticket: Ticket) -> None:
-        """Take a ticket out, wherever it stands."""
-        line = self._levels[_level(ticket)][ticket.ask.tier].line
-        del line[bisect_left(line, (ticket.leave_s, ticket.number))]
-        self._count -= 1
+        """Take a ticket out, wherever it stands; one that does not wait here is let be."""
+        line = self._tier(self._level(ticket), ticket).lines.get(_key(ticket), [])
+        at = bisect_left(line, (ticket.leave_s, ticket.number))
+        if at < len(line) and line[at][2] is ticket:
+            del line[at]
+            self._count -= 1
 
     def charge(self, ticket: Ticket, engine_s: float) -> None:
         """Note that a ticket was given so many seconds of an engine."""
-        tier = self._levels[_level(ticket)][ticket.ask.tier]
+        level = self._level(ticket)
+        tier = self._tier(level, ticket)
+        level.now_s = max(level.now_s, tier.given_s)
         tier.given_s += engine_s / tier.weight
 
-    def heads(self, look: int) -> Iterator[Ticket]:
-        """Yield the next `look` tickets of each level, in the order they would be placed.
+    def heads(self, look: int, shut: Callable[[Ticket], bool] = _open) -> Iterator[Ticket]:
+        """Yield who may be placed next, in that order: of each level `look`, of each tier one.
 
         The queue may not change while it is read; read it anew after each placement.
+
+        Args:
+            look: How many of each level.
+            shut: Whether all of a ticket's class at its target are barred: nobody stands
+                behind them.
         """
         for level in self._levels:
             left = look
-            for tier in sorted((t for t in level.values() if t.line), key=_given):
-                for _, _, ticket in tier.line[:left]:
+            waiting = [tier for tier in level.tiers.values() if tier.waits]
+            for tier in sorted(waiting, key=_given):
+                lines = [line for line in tier.lines.values() if line and not shut(line[0][2])]
+                for _, _, ticket in islice(merge(*lines), max(1, left)):
+                    left -= 1
                     yield ticket
-                left -= min(left, len(tier.line))
+
+    def _level(self, ticket: Ticket) -> _Level:
+        return self._levels[0 if ticket.ask.terms.spill_to is None else 1]
+
+    def _tier(self, level: _Level, ticket: Ticket) -> _Tier:
+        # Tiers come from outside: those that nobody named share one line, or they would multiply.
+        name = ticket.ask.tier if ticket.ask.tier in self._weights else ""
+        tier = level.tiers.get(name)
+        if tier is None:
+            tier = level.tiers[name] = _Tier(self._weights.get(name, 1.0))
+        return tier
 
 
-def _level(ticket: Ticket) -> int:
-    return 0 if ticket.ask.terms.spill_to is None else 1
+def _key(ticket: Ticket) -> Key:
+    return ticket.ask.terms.route, ticket.ask.target
 
 
 def _given(tier: _Tier) -> float:

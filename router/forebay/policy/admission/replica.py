@@ -1,16 +1,13 @@
-"""One engine as the router knows it: its own requests exactly, others' as last scraped.
-
-Prompt tokens are counted along one line: `dispatched` is how many were ever sent, `prefilled`
-how many of them the engine has taken in. A request stands at its `mark` on that line; engines
-take prompts in the order they came, so a first token proves all before it taken in.
-"""
+"""One engine as the router knows it: its own requests exactly, others' as last scraped."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+from forebay.policy.admission.affinity import PrefixCache
+from forebay.policy.admission.line import PromptLine
 from forebay.policy.admission.model import Sample, fit, steps_to_first_token
 from forebay.policy.health import Health
 
@@ -37,8 +34,15 @@ GUESSED_PROMPT = 256
 """Tokens assumed of a prompt that waits in the engine and is not ours."""
 
 LAG_STEP = 0.05
-MAX_BLOCKS = 1 << 16
 MAX_LAG_S = 1.0
+
+SILENT_S = 1.0
+"""A stream that brought no token for so long does not time its engine's steps: another one does,
+or the clock. Its client may be slow to read."""
+
+FORGET_S = 300.0
+"""An engine that nobody called for so long is thought better of, halfway to how it was described:
+one that seems too slow for every promise is never called, and could never disprove it."""
 
 
 class Replica:
@@ -47,12 +51,12 @@ class Replica:
     __slots__ = (
         "_arrivals",
         "_at_s",
-        "_blocks",
         "_fresh",
+        "_idle_s",
         "_samples",
         "_tight",
+        "cache",
         "coefficients",
-        "dispatched",
         "foreign",
         "foreign_kv",
         "foreign_waiting",
@@ -60,10 +64,8 @@ class Replica:
         "kv",
         "lag_s",
         "learnt",
+        "line",
         "ours",
-        "pending",
-        "pending_tokens",
-        "prefilled",
         "probe",
         "reserved",
         "running",
@@ -74,44 +76,42 @@ class Replica:
     def __init__(self, spec: ReplicaSpec, now_s: float) -> None:
         self.spec = spec
         self.coefficients = spec.prior
-        self.pending: dict[Ticket, None] = {}
+        self.cache = PrefixCache(spec.kv_tokens)
+        self.line = PromptLine()
         self.running: dict[Ticket, None] = {}
-        self.pending_tokens = 0
         self.kv = 0
         self.reserved = 0
-        self.dispatched = 0.0
-        self.prefilled = 0.0
         self.lag_s = 0.0
         self.health = Health()
         self.ours = True
         self.learnt = False
         self.scrape: Scrape | None = None
         self.foreign = self.foreign_kv = self.foreign_waiting = 0
-        self._at_s = now_s
+        self._at_s = self._idle_s = now_s
         self._arrivals = (0.0, now_s)
         self.probe: Ticket | None = None
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._fresh = 0
         self._tight: Counter[float] = Counter()
-        self._blocks: OrderedDict[int, None] = OrderedDict()
 
     # ---- what is inside ----------------------------------------------------------------
 
     @property
     def own(self) -> int:
         """Our own requests in the engine."""
-        return len(self.pending) + len(self.running)
+        return len(self.line.pending) + len(self.running)
 
     @property
     def inside(self) -> int:
         """All requests in the engine, ours and others'."""
-        return len(self.pending) + len(self.running) + self.foreign
+        return len(self.line.pending) + len(self.running) + self.foreign
 
     def scraped(self, scrape: Scrape, own_at_poll: int) -> None:
         """Take in what the engine's metrics said; what is not ours is somebody else's."""
         self.scrape = scrape
         self.foreign = max(0, scrape.active - own_at_poll)
-        self.foreign_waiting = max(0, scrape.waiting - len(self.pending)) if self.foreign else 0
+        waiting = scrape.waiting - len(self.line.pending)
+        self.foreign_waiting = max(0, waiting) if self.foreign else 0
         used = scrape.kv_used * self.spec.kv_tokens
         self.foreign_kv = max(0, int(used) - self.kv) if self.foreign else 0
 
@@ -138,7 +138,7 @@ class Replica:
     def backlog(self, now_s: float) -> float:
         """Return prompt tokens that the engine has still to take in, ours and others'."""
         self._advance(now_s)
-        return self.dispatched - self.prefilled + self.foreign_waiting * GUESSED_PROMPT
+        return self.line.left + self.foreign_waiting * GUESSED_PROMPT
 
     def tightest_s(self) -> float | None:
         """Return the strictest TPOT that a request inside was promised."""
@@ -170,7 +170,7 @@ class Replica:
         steps = steps_to_first_token(prompts, streams, self.spec.step_tokens)
         begun_s = 0.5 * step_s if streams else 0.0
         ttft_s = self.lag_s + begun_s + steps * step_s + c.d_s * prompts
-        kv = self.kv + self.pending_tokens + self.foreign_kv + ask.prompt_tokens
+        kv = self.kv + self.line.prompt_tokens + self.foreign_kv + ask.prompt_tokens
         alone_s = c.a_s + c.b_s * (self.inside + 1) + c.c_s * kv
         tpot_s = alone_s / (1.0 - self.prefill_share(now_s))
         return ttft_s, tpot_s, ttft_s + min(ask.max_tokens, output_tokens) * tpot_s
@@ -181,14 +181,6 @@ class Replica:
         steps = steps_to_first_token(prompt_tokens, 0, self.spec.step_tokens)
         ttft_s = self.lag_s + steps * c.a_s + c.d_s * prompt_tokens
         return ttft_s, c.a_s + c.b_s + c.c_s * prompt_tokens
-
-    def cached(self, blocks: tuple[int, ...]) -> int:
-        """Return how many leading blocks of a prompt the engine has seen of late."""
-        known = self._blocks
-        for count, block in enumerate(blocks):
-            if block not in known:
-                return count
-        return len(blocks)
 
     # ---- what happens -------------------------------------------------------------------
 
@@ -201,24 +193,21 @@ class Replica:
         tokens_per_s, at_s = self._arrivals
         faded = tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S)
         self._arrivals = (faded + prefill / ARRIVALS_S, now_s)
-        self.dispatched += prefill
-        self.pending[ticket] = None
-        self.pending_tokens += ask.prompt_tokens
+        self.line.put(ticket, prefill)
         self.reserved += ask.prompt_tokens + ask.max_tokens
-        ticket.mark = self.dispatched
-        ticket.alone = prefill if backlog < 1.0 else 0
+        ticket.alone = backlog < 1.0
         if ask.terms.tpot_s is not None:
             self._tight[ask.terms.tpot_s] += 1
-        self._remember(ask.blocks)
+        self.cache.remember(ask.blocks)
 
-    def first(self, ticket: Ticket, now_s: float) -> None:
-        """Note a first token: the prompt and all that stood before it were taken in."""
+    def first(self, ticket: Ticket, count: int, now_s: float) -> None:
+        """Note a first token and those that came with it: the prompt was taken in."""
         self._advance(now_s)
-        self._unqueue(ticket)
-        if ticket.alone and not self.pending:
+        self.line.took(ticket)
+        if ticket.alone and not self.line.pending:
             self._timed(ticket, now_s)
         self.running[ticket] = None
-        self.kv += ticket.ask.prompt_tokens
+        self.kv += ticket.ask.prompt_tokens + count - 1
         if self.probe is None:
             self.probe = ticket
         miss_s = now_s - ticket.expected_s
@@ -228,21 +217,23 @@ class Replica:
         """Note further tokens of a running stream; one stream of each engine times its steps."""
         self.kv += count
         if ticket is not self.probe:
+            if self._silent(now_s):
+                self.probe = ticket
             return
         room = max(0.0, self.spec.step_tokens - len(self.running) - self.foreign)
-        taken = min(room * count, self.dispatched - self.prefilled)
-        step_s = (now_s - ticket.last_s) / count
+        taken = min(room * count, self.line.left)
         running = float(len(self.running) + self.foreign)
-        self._samples.append((step_s, running, float(self.kv + self.foreign_kv), taken / count))
-        self._fresh += 1
-        self._move(taken, now_s)
+        kv = float(self.kv + self.foreign_kv)
+        self._sample((now_s - ticket.last_s) / count, running, kv, taken / count)
+        self._at_s = now_s
+        self.line.move(taken)
 
     def remove(self, ticket: Ticket, now_s: float) -> None:
         """Forget a request that ended, wherever it stood."""
         ask = ticket.ask
         self._advance(now_s)
-        if ticket in self.pending:
-            self._unqueue(ticket)
+        if ticket in self.line.pending:
+            self.line.gone(ticket)
         else:
             self.running.pop(ticket)
             self.kv -= ask.prompt_tokens + max(0, ticket.tokens - 1)
@@ -251,22 +242,35 @@ class Replica:
         self.reserved -= ask.prompt_tokens + ask.max_tokens
         if ask.terms.tpot_s is not None:
             self._loosen(ask.terms.tpot_s)
+        self._idle_s = now_s
+
+    # ---- how fast it is -----------------------------------------------------------------
 
     def _timed(self, ticket: Ticket, now_s: float) -> None:
         """Learn from a prompt that the engine took in alone; no stream's step would show it."""
         streams = len(self.running) + self.foreign
-        steps = steps_to_first_token(ticket.alone, streams, self.spec.step_tokens)
+        steps = steps_to_first_token(ticket.prefill, streams, self.spec.step_tokens)
         step_s = (now_s - ticket.placed_s - self.lag_s) / steps
         kv = float(self.kv + self.foreign_kv)
-        self._samples.append((step_s, float(streams), kv, ticket.alone / steps))
-        self._fresh += 1
+        self._sample(step_s, float(streams), kv, ticket.prefill / steps)
 
-    def refit(self) -> bool:
+    def _sample(self, step_s: float, streams: float, kv: float, prefill: float) -> None:
+        """Take in one step; tokens that came at once say nothing of the time between them."""
+        if step_s > 0.0:
+            self._samples.append((step_s, streams, kv, prefill))
+            self._fresh += 1
+
+    def refit(self, now_s: float) -> bool:
         """Learn the engine's speed anew where enough steps were seen; return whether it did."""
+        if not self.own and now_s - self._idle_s >= FORGET_S:
+            self._idle_s, self._fresh = now_s, 0
+            self._samples.clear()
+            self.coefficients = self.coefficients.halfway(self.spec.prior)
+            return True
         if self._fresh < REFIT_EVERY:
             return False
         self._fresh, self.learnt = 0, True
-        self.coefficients = fit(self._samples, self.coefficients)
+        self.coefficients = fit(self._samples, self.coefficients, self.spec.prior)
         return True
 
     def _loosen(self, tpot_s: float) -> None:
@@ -274,38 +278,20 @@ class Replica:
         if not self._tight[tpot_s]:
             del self._tight[tpot_s]
 
-    # ---- the line of prompt tokens ------------------------------------------------------
+    # ---- what goes on by itself ---------------------------------------------------------
 
-    def _unqueue(self, ticket: Ticket) -> None:
-        self.pending.pop(ticket)
-        self.pending_tokens -= ticket.ask.prompt_tokens
-        self.prefilled = max(self.prefilled, min(ticket.mark, self.dispatched))
-        if not self.pending:
-            self.prefilled = self.dispatched
+    def _silent(self, now_s: float) -> bool:
+        """Return whether no stream times the engine's steps now."""
+        return self.probe is None or now_s - self.probe.last_s > SILENT_S
 
     def _advance(self, now_s: float) -> None:
         """Let the engine take prompts in as its speed says, where no stream times its steps."""
-        left = self.dispatched - self.prefilled
-        if left <= 0.0 or self.probe is not None:
-            self._at_s = now_s
+        if now_s == self._at_s:
             return
-        chunk = min(left, max(1.0, self.spec.step_tokens - len(self.running) - self.foreign))
-        running = len(self.running) + self.foreign
-        step_s = self.coefficients.step_s(running, self.kv + self.foreign_kv, chunk)
-        self._move(chunk * (now_s - self._at_s) / step_s, now_s)
-
-    def _move(self, tokens: float, now_s: float) -> None:
-        """Move along the line, no further than the oldest prompt without a first token."""
+        left = self.line.left
+        if left > 0.0 and self._silent(now_s):
+            running = len(self.running) + self.foreign
+            chunk = min(left, max(1.0, self.spec.step_tokens - running))
+            step_s = self.coefficients.step_s(running, self.kv + self.foreign_kv, chunk)
+            self.line.move(chunk * (now_s - self._at_s) / step_s)
         self._at_s = now_s
-        oldest = next(iter(self.pending), None)
-        end = self.dispatched if oldest is None else oldest.mark - 1.0
-        self.prefilled = max(self.prefilled, min(self.prefilled + tokens, end))
-
-    def _remember(self, blocks: tuple[int, ...]) -> None:
-        known = self._blocks
-        for block in blocks:
-            known[block] = None
-            known.move_to_end(block)
-        most = min(MAX_BLOCKS, self.spec.kv_tokens // self.spec.block_tokens)
-        while len(known) > most:
-            known.popitem(last=False)

@@ -21,7 +21,8 @@ def against(state: State, ask: Ask, why: Reason, now_s: float) -> str:
     if why is Reason.CLASS_FULL:
         return f"{state.by_class[ask.terms.route]} of the class are in flight"
     if why in _CLOUD:
-        return _CLOUD[why].format(target=ask.terms.spill_to or ask.target)
+        spilling = state.pool(ask.target) is not None
+        return _CLOUD[why].format(target=(spilling and ask.terms.spill_to) or ask.target)
     pool = state.pool(ask.target)
     if pool is None:
         return "it takes no more at once"
@@ -45,6 +46,11 @@ def _nearest(state: State, ask: Ask, replica: Replica, why: Reason, now_s: float
         return _counted(replica, why)
     place, learnt = state.places[ask.target], state.learnt(ask.terms)
     found = look(ask, replica, place, learnt, now_s, kept=True)
+    if why is Reason.DEADLINE_AT_RISK and ask.deadline_s is not None:
+        # Where a limit is met nothing is predicted: it stands in the way before any token.
+        ttft_s, left_s = found.ahead.ttft_s, max(0.0, ask.deadline_s - now_s)
+        first = f"its first token would take about {ttft_s:.2f} s, " if ttft_s else ""
+        return f"{replica.inside} requests are in flight, {first}and {left_s:.2f} s are left"
     return _promise(ask, found.predicted(now_s - ask.arrived_s))
 
 
@@ -53,13 +59,13 @@ def _counted(replica: Replica, why: Reason) -> str:
     scrape = replica.scrape
     if why is Reason.TARGET_FULL:
         return f"{replica.inside} requests are in flight"
-    if why is Reason.QUEUE_FULL and scrape is not None:
-        return f"{scrape.waiting} requests wait in its queue"
+    if why is Reason.QUEUE_FULL:
+        return f"{scrape.waiting if scrape else 'too many'} requests wait in its queue"
     if why is Reason.KV_CACHE_FULL:
         used = replica.reserved + replica.foreign_kv
         share = max(scrape.kv_used if scrape else 0.0, used / replica.spec.kv_tokens)
         return f"{share:.0%} of its KV cache is in use or promised"
-    if why is Reason.DRAINING:
+    if replica.health.draining:
         return "its replicas are being drained"
     return "none of its replicas answers"
 

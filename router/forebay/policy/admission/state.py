@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
+from forebay.policy.admission.affinity import Homes
 from forebay.policy.admission.exits import Exits
 from forebay.policy.admission.feedback import ClassFeedback
 from forebay.policy.admission.queue import Queue
@@ -34,6 +35,7 @@ class Pool:
 
     queue: Queue
     replicas: dict[str, Replica] = field(default_factory=dict)
+    homes: Homes = field(default_factory=Homes)
     guarded_until_s: float = float("-inf")
     placed_s: float = 0.0
     gap_s: float = 1.0
@@ -44,6 +46,12 @@ class Pool:
         if len(able) <= CANDIDATES:
             return able
         return nsmallest(CANDIDATES, able, key=_load)
+
+    def home(self, blocks: tuple[int, ...], now_s: float) -> Replica | None:
+        """Return the replica that was last sent most of such a beginning, if it may be called."""
+        name = self.homes.find(blocks)
+        replica = None if name is None else self.replicas.get(name)
+        return replica if replica is not None and replica.able(now_s) else None
 
     def placed(self, now_s: float) -> None:
         """Note that a request was placed."""
@@ -70,8 +78,14 @@ class State:
         self.classes: dict[str, ClassFeedback] = {}
 
     def pool(self, target: str) -> Pool | None:
-        """Return the pool of a target, or None for a cloud."""
-        return self.pools.get(self.places[target].pool)
+        """Return the pool of a target; None for a cloud, and for what cannot be called."""
+        place = self.places.get(target)
+        return None if place is None else self.pools.get(place.pool)
+
+    def full(self, terms: Terms) -> bool:
+        """Return whether a class has as many requests in flight as it may."""
+        most = terms.max_inflight
+        return most is not None and self.by_class[terms.route] >= most
 
     def learnt(self, terms: Terms) -> ClassFeedback:
         """Return what a class has learnt."""
@@ -90,7 +104,7 @@ class State:
         late = slow or (terms.e2e_s is not None and now_s - ask.arrived_s > terms.e2e_s)
         learnt.answered(ticket.tokens)
         if ticket.replica is None:
-            self.exits.clouds[ticket.target].saw(first_s - ticket.placed_s, tpot_s)
+            self.exits.clouds[ticket.target].saw(first_s - ticket.placed_s, tpot_s, now_s)
             learnt.cloud_answered(missed=late_first or late)
             return
         promised = (terms.ttft_s is not None) + (
@@ -103,4 +117,4 @@ class State:
 
 def _load(replica: Replica) -> float:
     c = replica.coefficients
-    return (replica.dispatched - replica.prefilled) * c.d_s + replica.inside * c.b_s
+    return replica.line.left * c.d_s + replica.inside * c.b_s

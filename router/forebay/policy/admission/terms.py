@@ -78,7 +78,6 @@ class ReplicaSpec:
     kv_tokens: int = 1 << 40
     max_batch: int = 1 << 20
     step_tokens: int = 8192
-    block_tokens: int = 32
     prior: Coefficients = UNKNOWN
 
 
@@ -116,8 +115,8 @@ class Ticket:
     """One ask on its way: it waits, is placed at a replica or a cloud, and is gone.
 
     `leave_s` is when it waits no longer, `expected_s` when its first token is expected, `mark`
-    where its prompt ends on its replica's line of prompt tokens. `alone` are the prompt tokens
-    that its replica took in with no other prompt before them. `target` is who answers it.
+    where its prompt ends on its replica's line of prompt tokens, `prefill` how many of them are its
+    own, `alone` whether no other prompt stood before them. `target` is who answers it.
     """
 
     ask: Ask
@@ -130,7 +129,8 @@ class Ticket:
     placed_s: float = 0.0
     expected_s: float = 0.0
     mark: float = 0.0
-    alone: int = 0
+    prefill: int = 0
+    alone: bool = False
     first_s: float | None = None
     last_s: float = 0.0
     tokens: int = 0
