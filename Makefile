@@ -24,7 +24,8 @@ test: test-fast test-e2e  ## every test that needs no GPU and no browser
 test-fast: venv  ## without Triton, network blocked
 	@$(PYTEST) -m "not e2e and not gpu and not browser" $(ARGS)
 
-test-e2e: venv  ## on real Triton with the embedded engine, on free ports
+test-e2e: venv  ## on real Triton with the embedded engine, and a foreign provider, on free ports
+	@scripts/aimock.sh || echo "Tests against a foreign provider are skipped."
 	@$(PYTEST) -m "e2e and not gpu and not browser" $(ARGS)
 
 lint: venv  ## ruff, mypy, import floors, hadolint, generated code

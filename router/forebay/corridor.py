@@ -5,12 +5,14 @@ What holds here, and why:
   the client has read it.
 - A place is decided on and reserved in one step, or a burst would stampede.
 - Loads are read again on every rung: the world has moved while the last one answered.
+- What failed is called again only as far as the router's retry budget goes.
 - Each request leaves exactly one record, in `finally`, whatever happened.
 - Spill (capacity), failover (the target broke) and escalate (quality) are different moves.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from contextlib import aclosing
 from dataclasses import replace
@@ -18,8 +20,11 @@ from typing import TYPE_CHECKING
 
 from forebay.errors import AnswerRefused, ForebayError, status_of
 from forebay.house import House, human_not_built
+from forebay.policy import verify
+from forebay.policy.around import past_refusal
 from forebay.policy.health import at_fault
 from forebay.policy.tools import Calls
+from forebay.policy.verifiers.support import library
 from forebay.ports import Held
 from forebay.values import (
     Call,
@@ -52,7 +57,6 @@ from forebay.walk import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from forebay.policy import verify
     from forebay.policy.choose import Chosen
     from forebay.ports import Lease
     from forebay.values import Request, ToolCall
@@ -113,15 +117,20 @@ class Corridor:
         """Take steps until one answers; when none is left, do as the route says."""
         chosen = walk.chosen = self._house.choose(walk.request)
         request = self._house.completed(walk.request, chosen)
-        chosen = await self._house.ranked(chosen, request)
+        if verify.reads_at_length(chosen.of.route, request):
+            # Tenths of a second for the largest: others go on, and the gate finds them read.
+            await asyncio.to_thread(library, request.sources)
+        chosen = walk.chosen = await self._house.ranked(chosen, request)
+        self._house.retries.asked()
         ladder = deque(chosen.ladder)
         tried: set[str] = set()
         setbacks: list[Setback] = []
         step: Step | None = first_step(chosen, ladder)
+        asked = request
         while step is not None:
             tried.add(step.target)
             setback: Setback | None = None
-            async with aclosing(self._take(walk, chosen, request, step)) as events:
+            async with aclosing(self._take(walk, chosen, asked, step)) as events:
                 async for event in events:
                     if isinstance(event, Setback):
                         setback = event
@@ -130,11 +139,26 @@ class Corridor:
             if setback is None:
                 return
             setbacks.append(setback)
-            step = following(chosen, ladder, tried, setback)
+            step, asked = self._after(walk, request, setback, ladder=ladder, tried=tried)
             if step is not None:
                 yield Progress(f"{step.move} to {step.target}: {setback.error}")
         for event in self._exhausted(walk, chosen, setbacks):
             yield event
+
+    def _after(
+        self, walk: Walk, request: Request, setback: Setback, *, ladder: deque[str], tried: set[str]
+    ) -> tuple[Step | None, Request]:
+        """Return the step after a setback and what it is asked; None where the walk ends."""
+        chosen = walk.chosen
+        if chosen is None or (setback.called and not self._house.retries.spend()):
+            return None, request
+        if walk.model_refused:
+            kept = [*past_refusal(ladder, walk.attempts[-1].target, self._house.policy.targets)]
+            ladder.clear()
+            ladder.extend(kept)
+        repairs = sum(attempt.move == "repair" for attempt in walk.attempts)
+        mended = self._house.repaired(chosen, request, setback, repairs)
+        return mended or (following(chosen, ladder, tried, setback), request)
 
     async def _take(
         self, walk: Walk, chosen: Chosen, request: Request, step: Step
@@ -192,27 +216,30 @@ class Corridor:
                         walk.commit(house.clock.now_s())
                         yield unsent.token(text)
             lease.end("served")
+            native = gate.called(last.tool_calls)
             text, verdicts = gate.finish()
             for verdict in verdicts:
                 yield verdict
             failed = next((v for v in verdicts if v.outcome == "failed"), None)
             outcome = "answered" if failed is None else "refused"
-            text, made = calls.finish(text)
+            text, made = calls.finish(text, native)
             last = _called(last, made)
             if failed is not None:
-                yield _setback(walk, failed, Unfit(step, unsent.token(text), last, walk.run))
+                why = f"{failed.verifier}: {failed.reason}"
+                yield _setback(walk, Unfit(step, unsent.token(text), last, walk.run, why))
                 return
             if text or unsent.tokens:
                 walk.commit(house.clock.now_s())
                 yield unsent.token(text)
-            yield self._done(walk, last)
+            flagged = any(verdict.outcome == "flagged" for verdict in verdicts)
+            yield self._done(walk, last, flagged=flagged)
         except ForebayError as error:
             outcome = status_of(error).reason
             lease.end("failed" if at_fault(error) else "cancelled")
             setback = setback_of(error)
             if setback is None or walk.committed:
                 raise
-            yield setback
+            yield replace(setback, called=True)
         finally:
             walk.end(step, outcome, verdicts, usd=house.usd(step.target, walk.run.usage))
 
@@ -251,14 +278,14 @@ class Corridor:
 
 
 def _called(last: Chunk, made: tuple[ToolCall, ...]) -> Chunk:
-    """Return the last chunk with the calls that its answer's text turned out to be."""
+    """Return the last chunk with an answer's calls: its text's, or its own as they may leave."""
     return replace(last, finish="tool_calls", tool_calls=made) if made else last
 
 
-def _setback(walk: Walk, failed: Verdict, unfit: Unfit) -> Setback:
+def _setback(walk: Walk, unfit: Unfit) -> Setback:
     """Return how to go on after a failed verdict; raise it once the client has read text."""
-    why = f"{failed.verifier}: {failed.reason}"
     if walk.committed:
-        raise AnswerRefused(f"the answer failed {why}; what was sent before is not to be used")
-    error = AnswerRefused(f"no answer passed its verifiers; the last failed {why}")
+        said = f"the answer failed {unfit.why}; what was sent before is not to be used"
+        raise AnswerRefused(said)
+    error = AnswerRefused(f"no answer passed its verifiers; the last failed {unfit.why}")
     return Setback(error, "escalate", Reason.VERDICT_FAILED, unfit)

@@ -33,6 +33,10 @@ class NotPermitted(ForebayError):
     """The call exists and the caller may not make it."""
 
 
+class Blocked(ForebayError):
+    """The policy forbids that anybody answers this request: a rule of its own, or its category."""
+
+
 class Unmatched(ForebayError):
     """No route of the policy matches, and the policy has no default."""
 
@@ -88,6 +92,7 @@ STATUS: dict[type[ForebayError], Status] = {
     TooLarge: Status("too_large", "INVALID_ARGUMENT", 413),
     UnknownModel: Status("unknown_model", "NOT_FOUND", 404),
     NotPermitted: Status("not_permitted", "PERMISSION_DENIED", 403),
+    Blocked: Status("blocked", "PERMISSION_DENIED", 403),
     Unmatched: Status("unmatched", "FAILED_PRECONDITION", 422),
     NotBuilt: Status("not_built", "UNIMPLEMENTED", 501),
     Overloaded: Status("overloaded", "RESOURCE_EXHAUSTED", 429),

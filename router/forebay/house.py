@@ -9,23 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from forebay.errors import DeadlineExceeded, ForebayError, NotBuilt
+from forebay.errors import Blocked, DeadlineExceeded, ForebayError, NotBuilt
 from forebay.policy import offer, verify
 from forebay.policy.admission import Ask, Offer
 from forebay.policy.admission.affinity import blocks
 from forebay.policy.admission.book import Book
 from forebay.policy.admission.prefer import prefer
+from forebay.policy.around import without_refusers
 from forebay.policy.choose import choose
+from forebay.policy.guard import BUDGET_S
+from forebay.policy.known import barred, for_a_person
+from forebay.policy.known import known as knowledge
+from forebay.policy.retries import RetryBudget
 from forebay.policy.rules import HUMAN, AnyOf
 from forebay.values import Call, Reason, Refuse, Release, Rung
 from forebay.walk import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from forebay.policy.choose import Chosen, Policy
+    from forebay.policy.guard import Check
     from forebay.ports import Admission, Clock, Engine, Ledger
     from forebay.values import Prepared, Request, Usage
+    from forebay.walk import Setback
 
 DEFAULT_MAX_TOKENS = 1024
 """The longest answer where neither the request nor the target says."""
@@ -41,6 +48,9 @@ class House:
     clock: Clock
     ledger: Ledger
     book: Book = field(default_factory=Book)
+    retries: RetryBudget = field(default_factory=RetryBudget)
+    verifier: Callable[[str, verify.Subject], Check] = verify.check
+    verifier_budget_s: float = BUDGET_S
 
     def choose(self, request: Request) -> Chosen:
         """Return the class that takes a request; raise where nobody does."""
@@ -51,12 +61,21 @@ class House:
         return chosen
 
     def completed(self, request: Request, chosen: Chosen) -> Request:
-        """Return the request as its route completes it; raise what is not built yet."""
+        """Return the request as its route completes it; raise what is not built yet.
+
+        Raises:
+            Blocked: a rule of the policy, or a category that its class blocks, forbids an answer.
+        """
         policy, route = self.policy, chosen.of.route
-        if (missing := offer.not_built(route, request, policy.targets)) is not None:
+        if (missing := offer.not_built(route, request)) is not None:
             raise NotBuilt(
                 f"class {chosen.of.name} uses {missing}, which this version does not have yet"
             )
+        known = knowledge(policy, chosen)
+        if (verdict := barred(route.verify, request, known)) is not None:
+            raise Blocked(f"{verdict.verifier}: {verdict.reason}")
+        if for_a_person(route.verify, known):
+            raise human_not_built()
         return offer.completed(request, route, policy.document)
 
     def in_time(self, request: Request) -> None:
@@ -81,9 +100,17 @@ class House:
         engine = self.engines.get(target)
         guide = request.guide
         enforced = bool(engine and guide and guide.kind in engine.abilities.guides)
-        subject = verify.subject(chosen.of.route, request, enforced=enforced)
+        known = knowledge(self.policy, chosen, target)
+        subject = verify.subject(chosen.of.route, request, enforced=enforced, known=known)
         release = chosen.of.route.stream if request.stream else Release.FINAL
-        return verify.Gate(chosen.of.route.verify, subject, stream=release)
+        return verify.Gate(
+            chosen.of.route.verify,
+            subject,
+            stream=release,
+            now_s=self.clock.now_s,
+            budget_s=self.verifier_budget_s,
+            make=self.verifier,
+        )
 
     def ask(self, chosen: Chosen, request: Request, step: Step, prepared: Prepared) -> Ask:
         """Return what admission is asked before a step.
@@ -93,12 +120,14 @@ class House:
         is gone, and only the client's own deadline still binds.
         """
         engine = self.engine(step.target)
-        fresh = step.move in ("failover", "escalate")
+        fresh = step.move in ("failover", "repair", "escalate")
         spill_to = chosen.spill_to if step.spill else None
         abilities = engine.abilities
         return Ask(
             id=request.id,
-            terms=self.book.terms(chosen.of, spill_to),
+            terms=without_refusers(
+                chosen, self.book.terms(chosen.of, spill_to), self.policy.targets
+            ),
             target=step.target,
             prompt_tokens=prepared.prompt_tokens,
             max_tokens=self.most(request, step.target, prepared),
@@ -129,8 +158,10 @@ class House:
         model = chosen.of.route.model
         if not isinstance(model, AnyOf) or chosen.ladder == (request.model,):
             return chosen
-        offers = [await self._offered(chosen, request, name) for name in model.any_of]
-        order = prefer(model, offers, {n: self.policy.targets[n].quality for n in model.any_of})
+        first = tuple(name for name in model.any_of if name in chosen.ladder)
+        offers = [await self._offered(chosen, request, name) for name in first]
+        model = model.model_copy(update={"any_of": first})
+        order = prefer(model, offers, {n: self.policy.targets[n].quality for n in first})
         return replace(chosen, ladder=(*order, *chosen.ladder[len(order) :]))
 
     async def _offered(self, chosen: Chosen, request: Request, target: str) -> Offer:
@@ -141,6 +172,22 @@ class House:
             return Offer(Refuse(target, Reason.NOT_BUILT, str(error), 0.0), 0.0)
         step = Step(target, "first", chosen.reason)
         return self.admission.offer(self.ask(chosen, request, step, prepared))
+
+    def repaired(
+        self, chosen: Chosen, request: Request, setback: Setback, repairs: int
+    ) -> tuple[Step, Request] | None:
+        """Return the step that asks the same target to mend its answer, where the route says so.
+
+        None where no answer failed its verifiers, the route has had its `repairs`, or the prompt
+        is a plain text, to which nothing can be said.
+        """
+        unfit = setback.unfit
+        if unfit is None or repairs >= chosen.of.route.repair:
+            return None
+        mended = offer.repaired(request, unfit.token.text, unfit.why)
+        if mended is None:
+            return None
+        return replace(unfit.step, move="repair", reason=setback.reason), mended
 
     def usd(self, target: str, usage: Usage) -> float:
         """Return what an answer cost at a target, by the policy's prices."""

@@ -328,7 +328,7 @@ class Release(StrEnum):
     FINAL = "final"
 
 
-Outcome = Literal["passed", "failed", "not_applicable", "redacted"]
+Outcome = Literal["passed", "failed", "flagged", "not_applicable", "redacted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,9 +344,9 @@ class Verdict:
 # ---- what a client gets -----------------------------------------------------------------
 
 
-Move = Literal["first", "spill", "failover", "escalate", "downgrade"]
-"""How a step came to its target: capacity spills and downgrades, breakage fails over, quality
-escalates."""
+Move = Literal["first", "spill", "failover", "repair", "escalate", "downgrade"]
+"""How a step came to its target: capacity spills and downgrades, breakage fails over, quality is
+repaired where it failed or escalates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +403,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The answer is whole. `flagged` when a failed verdict was let through by policy."""
+    """The answer is whole. `flagged` when a verdict flagged it, or failed and was let through."""
 
     finish: Finish
     usage: Usage

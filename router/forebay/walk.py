@@ -48,19 +48,24 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """An answer that was whole and failed its verifiers, kept in case the route lets it go."""
+    """An answer that was whole and failed its verifiers, kept in case the route lets it go.
+
+    `why` names the verifier and its reason, for whoever is asked to mend it.
+    """
 
     step: Step
     token: Token
     last: Chunk
     run: Run
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Setback:
     """Why a step brought no answer while the client had read nothing, and how to go on.
 
-    `refused` where admission has looked at the spill target too, and found it no better.
+    `refused` where admission has looked at the spill target too, and found it no better;
+    `called` where a target was called and failed, so that the next call is a retry.
     """
 
     error: ForebayError
@@ -68,6 +73,7 @@ class Setback:
     reason: Reason
     unfit: Unfit | None = None
     refused: bool = False
+    called: bool = False
 
 
 def setback_of(error: ForebayError) -> Setback | None:
@@ -113,6 +119,9 @@ def setback_of_placement(placed: Spill | Refuse) -> Setback:
         return Setback(InvalidRequest(long), "escalate", placed.reason, refused=True)
     if placed.reason is Reason.ENGINE_DOWN:
         return Setback(EngineUnavailable(sentence), "failover", placed.reason, refused=True)
+    if placed.reason is Reason.BREAKER_OPEN:
+        # As if the cloud had been called and had failed: the spill target, if it is another.
+        return Setback(EngineUnavailable(sentence), "failover", placed.reason)
     if placed.reason is Reason.DEADLINE_AT_RISK:
         late = f"{placed.target} cannot answer before the deadline: {placed.limit}"
         return Setback(DeadlineExceeded(late), "spill", placed.reason, refused=True)
@@ -199,6 +208,15 @@ class Walk:
     def committed(self) -> bool:
         """Whether the client has been sent text: the point of no return."""
         return self.sent_s is not None
+
+    @property
+    def model_refused(self) -> bool:
+        """Whether the last answer was a refusal, as `refusal` found or the provider said."""
+        if not self.attempts:
+            return False
+        last = self.attempts[-1]
+        found = any(v.verifier == "refusal" and v.outcome == "failed" for v in last.verdicts)
+        return found or last.outcome == "declined"
 
     def begin(self, step: Step, prepared: Prepared, placed: Admit | Downgrade) -> None:
         """Start the numbers of a new attempt; those of the one before stand in `attempts`."""

@@ -6,7 +6,7 @@ import pytest
 from contract.engine_port import CHECKS
 from loadtest.cloud_stub import Pace, Stub, serving
 
-from forebay.edges.cloud import OpenAIEngine
+from forebay.edges.cloud.openai import OpenAIEngine
 from forebay.policy.rules import Cloud
 from forebay.testing import LoopClock
 

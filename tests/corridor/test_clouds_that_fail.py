@@ -1,4 +1,4 @@
-"""What a walk does where a cloud's circuit is open."""
+"""What a walk does where clouds and engines fail: circuits, and the retry budget."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 
 from forebay.corridor import Corridor
 from forebay.errors import EngineUnavailable, InvalidRequest, Overloaded
+from forebay.policy.health import Health
+from forebay.policy.retries import MOST
 from forebay.testing import FakeEngine, house, request
 from forebay.values import Decided, Done, Failed
 
@@ -61,3 +63,21 @@ async def test_a_clients_fault_and_a_full_provider_never_open_it(error):
     engines, made = await opened(CLOUDS, error)
     await walked(made)
     assert len(engines["first"].calls) == 4
+
+
+async def test_a_storm_is_not_fed():
+    """Every target fails; calls stay within 1.2 for each request, beyond a full bucket."""
+    engines = {name: FakeEngine(error=EngineUnavailable("gone")) for name in ("small", "large")}
+    document = {
+        "models": {"small": {"triton": {}}, "large": {"triton": {}}},
+        "default": {"model": "small", "fallback": "large"},
+    }
+    made = house(engines, document)
+    for _ in range(200):
+        for pool in made.admission.controller.state.pools.values():
+            for replica in pool.replicas.values():
+                replica.health = Health()  # only the budget holds them back here
+        events = [event async for event in Corridor(made).run(request())]
+        assert isinstance(events[-1].error, EngineUnavailable)
+    calls = sum(len(engine.calls) for engine in engines.values())
+    assert 200 < calls <= 1.2 * 200 + MOST

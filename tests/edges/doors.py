@@ -12,12 +12,13 @@ from grpc import aio
 from forebay.corridor import Corridor
 from forebay.edges.grpc_door import GrpcDoor, GrpcSettings
 from forebay.edges.http_door import HttpDoor, HttpSettings
-from forebay.house import House
 from forebay.policy.health import Health
 from forebay.testing import FakeEngine, LoopClock, MemoryLedger, held, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from forebay.house import House
 
 NAMES = ("auto", "default", "local")
 GRPC = GrpcSettings(port=0, lame_duck_s=0.0, grace_s=0.2, stall_s=1.0)

@@ -7,7 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from forebay.edges.cloud import OpenAIEngine
+from forebay.edges.cloud.openai import OpenAIEngine
 from forebay.policy.rules import Cloud
 from forebay.testing import LoopClock, request
 from forebay.values import Call, Prepared, Sampling
@@ -75,6 +75,7 @@ class Provider:
     """`script` holds bytes to send and seconds to wait; `...` waits for the client to leave."""
 
     script: tuple
+    paths: list = field(default_factory=list)
     headers: list = field(default_factory=list)
     bodies: list = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,7 +84,8 @@ class Provider:
 
     async def serve(self, reader, writer):
         try:
-            lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+            self.paths.append(first.split(" ")[1])
             told = dict(line.lower().split(": ", 1) for line in lines)
             self.headers.append(told)
             self.bodies.append(json.loads(await reader.readexactly(int(told["content-length"]))))
@@ -104,14 +106,18 @@ class Provider:
             writer.close()
 
 
+def openai(*script, **more):
+    return serving(OpenAIEngine, *script, path="/v1", **more)
+
+
 @asynccontextmanager
-async def openai(*script, key=None, stall_s=0.15, model="any"):
+async def serving(adapter, *script, path="", key=None, stall_s=0.15, model="any"):
     """Yield an engine and the provider that it calls."""
     provider = Provider(script)
     server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{path}"
     cloud = Cloud(model=model, base_url=url)
-    engine = OpenAIEngine("cloud", cloud, key, LoopClock(), stall_s=stall_s)
+    engine = adapter("cloud", cloud, key, LoopClock(), stall_s=stall_s)
     try:
         yield engine, provider
     finally:

@@ -14,7 +14,7 @@ from edges.provider import call, chunks
 from loadtest.cloud_stub import Pace, Stub, serving
 from openai import AsyncOpenAI, InternalServerError, RateLimitError
 
-from forebay.edges.cloud import OpenAIEngine
+from forebay.edges.cloud.openai import OpenAIEngine
 from forebay.policy.rules import Cloud
 from forebay.testing import LoopClock
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from edges.provider import HEAD, SAMPLED, STOP, call, chunks, error, openai, sse
 
-from forebay.edges.cloud import Key, asked
+from forebay.edges.cloud import Key
+from forebay.edges.cloud.openai import asked
 from forebay.errors import (
     EngineUnavailable,
     InvalidRequest,

@@ -37,6 +37,7 @@ from forebay.values import (
     Decided,
     Done,
     Sampling,
+    Text,
     Token,
     ToolCall,
     Usage,
@@ -207,22 +208,48 @@ async def test_a_full_engine_spills_to_it():
 
 
 @pytest.mark.parametrize(
-    ("why", "models", "built"),
+    ("adapter", "made_by"),
     [
-        ("OpenAI's own", {"openai": {"model": "gpt", "key": "env:ABSENT"}}, True),
-        ("not built yet", {"anthropic": {"model": "claude"}}, False),
-        ("not built yet", {"google": {"model": "gemini"}}, False),
+        ("openai", "OpenAIEngine"),
+        ("anthropic", "AnthropicEngine"),
+        ("google", "GoogleEngine"),
+        ("triton", None),
     ],
 )
-async def test_which_targets_are_built(why, models, built):
-    made = cloud.engine("it", Target.model_validate(models), LoopClock(), {})
-    assert (made is not None) == built, why
+async def test_which_targets_are_clouds(adapter, made_by):
+    said = {"model": "any"} if adapter == "triton" else {"model": "any", "key": "env:ABSENT"}
+    made = cloud.engine("it", Target.model_validate({adapter: said}), LoopClock(), {})
+    assert (None if made is None else type(made).__name__) == made_by
     if made is not None:
         await made.close()
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://x", "http://", "http://[x/", ""])
-def test_an_address_that_is_none_is_told_at_start(url):
-    rule = Target.model_validate({"openai": {"model": "m", "base_url": url}})
-    with pytest.raises(SettingsError, match=r"models\.it\.openai\.base_url"):
+@pytest.mark.parametrize("adapter", ["openai", "anthropic", "google"])
+def test_an_address_that_is_none_is_told_at_start(adapter, url):
+    rule = Target.model_validate({adapter: {"model": "m", "base_url": url}})
+    with pytest.raises(SettingsError, match=rf"models\.it\.{adapter}\.base_url"):
         cloud.engine("it", rule, LoopClock(), {})
+
+
+@pytest.mark.parametrize("model", ["", "a b", "gemini?alt=json", "../files", "a&b", "a%2fb"])
+@pytest.mark.parametrize("adapter", ["openai", "anthropic", "google"])
+def test_a_model_that_is_no_name_is_told_at_start(adapter, model):
+    rule = Target.model_validate({adapter: {"model": model}})
+    with pytest.raises(SettingsError, match=rf"models\.it\.{adapter}\.model"):
+        cloud.engine("it", rule, LoopClock(), {})
+
+
+async def test_a_prompt_too_long_for_a_cloud_climbs_before_it_is_called():
+    small = {"openai": {"model": "any", "base_url": "http://127.0.0.1:1/v1"}}
+    small["limits"] = {"context_tokens": 120, "max_output_tokens": 50}
+    policy = {"models": {"small": small, "local": {"triton": {}}}}
+    policy["default"] = {"model": "small", "fallback": "local"}
+    engine = cloud.engine("small", Target.model_validate(small), LoopClock(), {})
+    engines = {"small": engine, "local": FakeEngine()}
+    longer = request(prompt=Text("a" * 480))  # 124
+    events = [e async for e in Corridor(house(engines, policy)).run(longer)]
+    await engine.close()
+    assert [(e.target, e.move) for e in events if isinstance(e, Decided)] == [("local", "escalate")]
+    fits = request(prompt=Text("a" * 400))  # 104, which leaves room for a short answer
+    assert house(engines, policy).most(fits, "small", await engine.prepare(fits)) == 16

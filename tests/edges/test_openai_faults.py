@@ -26,7 +26,8 @@ from edges.provider import (
     tool,
 )
 
-from forebay.edges.cloud import OpenAIEngine, faults, wire
+from forebay.edges.cloud import faults, wire
+from forebay.edges.cloud.openai import OpenAIEngine
 from forebay.errors import (
     DeadlineExceeded,
     Declined,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from forebay.errors import NotBuilt
 from forebay.policy.check import check
-from forebay.policy.rules import HUMAN, VERIFIERS, Document
-from forebay.policy.verify import BUILT, RELEASES
+from forebay.policy.offer import not_built
+from forebay.policy.rules import HUMAN, VERIFIERS, Document, Route
+from forebay.policy.verify import BUILT, RELEASES, strictest, subject
+from forebay.policy.verify import check as make
+from forebay.testing import request
 from forebay.values import Release
 
 MODELS = {
@@ -38,6 +42,11 @@ def default(**keys):
         ("no section, so requests bring their tools", default(tools=["any"]), []),
         ("nothing is matched", {}, [
             ("", "a policy needs routes: or a default:, or it refuses everything")]),
+        ("an engine's own context", {**default(), "models": {
+            "here": {"triton": {}, "limits": {"context_tokens": 9}},
+            "cloud": {"openai": {"model": "m"}, "limits": {"context_tokens": 9}}}}, [
+            ("models.here.limits.context_tokens",
+             "an engine tells its own context; say context_tokens for clouds only")]),
         ("unknown target", default(model="hree"), [
             ("default.model", "unknown target hree", "here")]),
         ("unknown rung", default(fallback=["there", "clod"]), [
@@ -59,7 +68,7 @@ def default(**keys):
         ("unknown rule", {**default(rules=["ab"], verify="policy_rules"),
                           "rules": {"abc": {"expression": "true"}}}, [
             ("default.rules.0", "unknown content rule ab", "abc")]),
-        ("rules nobody checks", {**default(rules=["a"]), "rules": {"a": {"expression": "1"}}}, [
+        ("rules nobody checks", {**default(rules=["a"]), "rules": {"a": {"expression": "true"}}}, [
             ("default.rules", "rules: are checked by policy_rules, which verify: does not list")]),
         ("a schema nobody checks", default(schema={}), [
             ("default.schema", "schema: is checked by json_schema, which verify: does not list")]),
@@ -86,8 +95,50 @@ def default(**keys):
         ("window and token", default(verify="pii_redaction", stream="token"), [
             ("default.stream",
              "pii_redaction releases text at window, and stream: demands token")]),
-        ("final and window", default(verify="refusal", stream="window"), [
-            ("default.stream", "refusal releases text at final, and stream: demands window")]),
+        ("final and window", default(verify="citations_required", stream="window"), [
+            ("default.stream",
+             "citations_required releases text at final, and stream: demands window")]),
+        ("how an answer opens, and window", default(verify="refusal", stream="window"), []),
+        ("rules over the request, and token",
+         {**default(verify="policy_rules", stream="token"),
+          "rules": {"a": {"expression": 'request.labels.tier == "gold" || route == "b"'}}}, []),
+        ("rules over the answer, and token",
+         {**default(verify="policy_rules", stream="token"),
+          "rules": {"a": {"expression": "answer.words > 3"}}}, [
+            ("default.stream", "policy_rules releases text at final, and stream: demands token")]),
+        ("rules over the answer that others have",
+         {**default(verify="policy_rules", stream="token", rules="b"),
+          "rules": {"a": {"expression": "answer.words > 3"}, "b": {"expression": "true"}}}, []),
+        ("safety that only flags, and token",
+         default(verify="safety", stream="token", safety={"output": "flag"}), []),
+        ("safety, and token", default(verify="safety", stream="token"), [
+            ("default.stream", "safety releases text at final, and stream: demands token")]),
+        ("safety nobody checks", default(safety={"input": "block"}), [
+            ("default.safety", "safety: is checked by safety, which verify: does not list")]),
+        ("an unknown category",
+         default(verify="safety", safety={"output": {"drug": "block"}}), [
+            ("default.safety.output.drug", "unknown category drug", "drugs")]),
+        ("an expression with two faults",
+         {**default(), "rules": {"a": {"expression": "response.txt == 1 && foo(3)"}}}, [
+            ("rules.a.expression", "no variable or function response.txt", "response.text"),
+            ("rules.a.expression", "no variable or function foo")]),
+        ("an expression that is no condition",
+         {**default(), "rules": {"a": {"expression": "response.words"}}}, [
+            ("rules.a.expression",
+             "the expression must be true or false, and is of type int")]),
+        ("an expression of two types",
+         {**default(), "rules": {"a": {"expression": "response.text < 3"}}}, [
+            ("rules.a.expression",
+             "found no matching overload for '_<_' applied to '(string, int)'")]),
+        ("a pattern that is none",
+         {**default(), "rules": {"a": {"expression": 'request.text.matches("(")'}}}, [
+            ("rules.a.expression", "invalid regular expression: missing ): (")]),
+        ("an expression too deep",
+         {**default(), "rules": {"a": {"expression": "(" * 99 + "true" + ")" * 99}}}, [
+            ("rules.a.expression", "it nests too deep")]),
+        ("an expression too long",
+         {**default(), "rules": {"a": {"expression": "true || " * 600 + "true"}}}, [
+            ("rules.a.expression", "the expression is longer than 4,096 characters")]),
         ("window and window", default(verify="pii_redaction", stream="window"), []),
         ("stricter than need be", default(verify="pii_redaction", stream="final"), []),
         ("a schema that every rung enforces",
@@ -137,7 +188,9 @@ def test_findings(why, document, expected):
         ({"a b": {"triton": {}}}, "models.a b"),
         ({"none": {}}, "models.none"),
         ({"two": {"triton": {}, "openai": {"model": "m"}}}, "models.two"),
-        ({"r": {"triton": {}, "requires": {"harm": ["safty"]}}}, "models.r.requires.harm.0"),
+        ({"r": {"triton": {}, "requires": {"crime": ["safty"]}}}, "models.r.requires.crime.0"),
+        ({"r": {"triton": {}, "requires": {"harm": ["safety"]}}}, "models.r.requires.harm"),
+        ({"r": {"triton": {}, "refuses": ["crime", "harm"]}}, "models.r.refuses.1"),
     ],
 )
 def test_targets(models, path):
@@ -178,3 +231,17 @@ def test_every_verifier_has_a_release_rule():
     assert set(RELEASES) == set(VERIFIERS)
     assert set(VERIFIERS) >= BUILT
     assert RELEASES["pii_redaction"] is Release.WINDOW
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_every_verifier_is_built_or_named_as_not(name):
+    route = Route(model="here", verify=(name,))
+    if name in BUILT:
+        made = make(name, subject(route, request(), enforced=False))
+        assert made.name == name
+        assert strictest((made.release, RELEASES[name])) is RELEASES[name]
+        assert not_built(route) is None
+        return
+    with pytest.raises(NotBuilt, match=name):
+        subject(route, request(), enforced=False)
+    assert not_built(route) == f"verifier {name}"

@@ -6,7 +6,7 @@ import pytest
 
 from forebay.errors import InvalidRequest
 from forebay.policy.offer import completed, not_built
-from forebay.policy.rules import Document, Route, Target
+from forebay.policy.rules import VERIFIERS, Document, Route
 from forebay.testing import request
 from forebay.values import Chat, Guide, Message, Source, Text, Tool
 
@@ -53,39 +53,23 @@ def test_a_call_may_be_demanded_of_what_is_offered(why, changed, sentence):
     assert caught.value.param == "tool_choice"
 
 
-TARGETS = {
-    "plain": {"triton": {}},
-    "needs": {"triton": {}, "requires": {"harm": ["safety"]}},
-    "picky": {"triton": {}, "refuses": ["harm"]},
-}
-
-
 @pytest.mark.parametrize(
     ("why", "route", "missing"),
     [
         ("nothing", {"model": "plain"}, None),
-        ("the first rung", {"model": "needs"}, "models.needs.requires"),
-        ("a later rung", {"model": "plain", "fallback": ["picky"]}, "models.picky.refuses"),
-        ("where it spills", {"model": "plain", "spill": {"to": "needs"}}, "models.needs.requires"),
         ("a person", {"model": "plain", "fallback": "human_review_queue"}, None),
-        ("a verifier first", {"model": "needs", "verify": "safety"}, "verifier safety"),
-        ("a feature", {"model": "plain", "repair": 1}, "repair"),
-        (
-            "one of several first choices",
-            {"model": {"any_of": ["plain", "needs"]}},
-            "models.needs.requires",
-        ),
+        ("every verifier", {"model": "plain", "verify": list(VERIFIERS)}, None),
+        ("a feature", {"model": "plain", "budget": {"usd": 1.0}}, "budget"),
     ],
 )
 def test_what_is_not_built(why, route, missing):
-    targets = {name: Target.model_validate(one) for name, one in TARGETS.items()}
-    made = Route.model_validate(route)
-    assert not_built(made, request(), targets) == missing, why
+    assert not_built(Route.model_validate(route)) == missing, why
 
 
 def test_sources_that_nobody_reads_are_refused():
-    route = Route(model="plain", verify=("pii_redaction",))
     asked = request(sources=(Source("a", "text"),))
+    route = Route(model="plain", verify=("pii_redaction",))
     assert not_built(route, asked) == "sources"
     assert not_built(route) is None
-    assert not_built(Route(model="plain", verify=("grounding",)), asked) == "verifier grounding"
+    for name in ("grounding", "citations_required"):
+        assert not_built(Route(model="plain", verify=("pii_redaction", name)), asked) is None

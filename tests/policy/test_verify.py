@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from forebay.errors import InvalidRequest, NotBuilt
 from forebay.policy.rules import Route
-from forebay.policy.verify import Gate, strictest, subject
+from forebay.policy.verify import BUILT, CHANGING, Gate, strictest, subject
 from forebay.testing import request
-from forebay.values import Guide, Release
+from forebay.values import Guide, Release, Source, Tool
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 ASKED = Guide("json_schema", json.dumps(NUMBER))
@@ -125,8 +125,8 @@ def test_what_leaves_is_what_was_judged(order, why, schema, answer, rest, outcom
 
 
 def test_what_is_not_built_is_refused_by_name():
-    with pytest.raises(NotBuilt, match="verifier citations_required is not built yet"):
-        gate(["pii_redaction", "citations_required"])
+    with pytest.raises(NotBuilt, match="verifier horoscope is not built yet"):
+        gate(["pii_redaction", "horoscope"])
 
 
 @pytest.mark.parametrize("source", ["", " ", "{", '{"type": 5}', '{"$ref": "#"}'])
@@ -165,3 +165,22 @@ def test_pieces_make_no_difference(pieces, verify, enforced, stream):
     assert sent + rest == first + last
     assert verdicts == expected
     assert not (many.release is Release.FINAL and sent)
+
+
+JUDGING = sorted(BUILT - CHANGING)
+prose = st.lists(
+    st.sampled_from(['{"name": "look", ', '"arguments": {}}', "I cannot help. ", "Rain [1]. ", "\n",
+                     "é", "[9]", "not ", "1783 "])
+).map("".join) | st.text()  # fmt: skip
+
+
+@given(prose, st.integers(0, 40), st.lists(st.sampled_from(JUDGING), unique=True))
+def test_verifiers_that_only_judge_hand_on_what_they_were_given(text, cut, names):
+    asked = request(tools=(Tool("look"),), sources=(Source("1", "Rain fell in 1783."),))
+    route = Route(model="here", verify=tuple(names), json_schema=NUMBER)
+    made = Gate(route.verify, subject(route, asked, enforced=False))
+    sent = made.feed(text[:cut]) + made.feed(text[cut:])
+    rest, verdicts = made.finish()
+    assert sent + rest == text
+    assert [verdict.verifier for verdict in verdicts] == names
+    assert not any("broke" in verdict.reason for verdict in verdicts)

@@ -39,7 +39,7 @@ def _stream(events: Any) -> None:
             print(event.token.text, end="", flush=True)
         elif kind == "status":
             print(f"[{event.status.what}]", file=sys.stderr)
-        elif kind == "verdict" and event.verdict.outcome in ("failed", "redacted"):
+        elif kind == "verdict" and event.verdict.outcome in ("failed", "flagged", "redacted"):
             said = event.verdict
             print(f"\n[{said.verifier} {said.outcome}: {said.reason}]", file=sys.stderr)
         elif kind == "done":

@@ -98,6 +98,11 @@ def inflight(now: Series) -> dict[str, int]:
     return {dict(k)["target"]: int(v) for k, v in now.get("forebay_inflight", {}).items()}
 
 
+def waiting(now: Series) -> dict[str, int]:
+    """Return the requests in the router's own queue, for each pool of engines."""
+    return {dict(k)["pool"]: int(v) for k, v in now.get("forebay_waiting", {}).items()}
+
+
 def _mean_ms(now: Series, name: str, route: str, target: str) -> float | None:
     key = (("route", route), ("target", target))
     count = now.get(f"forebay_{name}_seconds_count", {}).get(key, 0)
@@ -110,6 +115,7 @@ def _screen(now: Series, before: Series, seconds: float) -> Group:
         _table("classes", classes(now, before, seconds)),
         _table("engines", engines(now)),
         _table("own in flight", [{"target": k, "inflight": v} for k, v in inflight(now).items()]),
+        _table("router's queue", [{"pool": k, "waiting": v} for k, v in waiting(now).items()]),
     )
 
 
@@ -150,6 +156,7 @@ def top(host: str, http_port: int, every_s: float, *, as_json: bool) -> None:
                 "classes": classes(now, {}, 1.0),
                 "engines": engines(now),
                 "inflight": inflight(now),
+                "waiting": waiting(now),
             }
             print(json.dumps(whole))
             return

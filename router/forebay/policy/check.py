@@ -6,13 +6,12 @@ Findings are values with a path into the document; the edge that read it knows t
 
 from __future__ import annotations
 
-import difflib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forebay.policy import verify
+from forebay.policy import check_content, verify
 from forebay.policy.choose import RESERVED
+from forebay.policy.finding import Finding, Path, near, unknown
 from forebay.policy.regex import fault as pattern_fault
 from forebay.policy.replicas import address_fault, host_fault, misread, page_fault
 from forebay.policy.rules import (
@@ -30,25 +29,9 @@ from forebay.policy.verifiers.json_schema import fault as schema_fault
 from forebay.values import Release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-Path = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong. `key` says that the path's last step itself is meant.
-
-    `unknown` is the name that was not found, so that its own fault, told elsewhere, can
-    silence this one; `suggestion` is what was probably meant; `other` is what it clashes with.
-    """
-
-    path: Path
-    message: str
-    suggestion: str | None = None
-    key: bool = False
-    unknown: str | None = None
-    other: Path | None = None
+__all__ = ["Finding", "Path", "check", "near", "unknown"]
 
 
 def check(document: Document) -> tuple[Finding, ...]:
@@ -57,23 +40,12 @@ def check(document: Document) -> tuple[Finding, ...]:
         *_models(document),
         *_sections(document),
         *_classify(document),
+        *check_content.expressions(document),
+        *check_content.targets(document),
         *_names(document),
         *_unreached(document),
         *(f for path, route in _routes(document) for f in _route(document, path, route)),
     )
-
-
-def near(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was probably meant, or None."""
-    return next(iter(difflib.get_close_matches(name[:128], list(known), n=1)), None)
-
-
-def unknown(path: Path, kind: str, name: str, known: Iterable[str]) -> Finding:
-    """Return the finding for a name that does not exist."""
-    known = tuple(known)
-    suggestion = near(name, known)
-    listed = "" if suggestion or not known else f"; known: {', '.join(known)}"
-    return Finding(path, f"unknown {kind} {name}{listed}", suggestion, unknown=name)
 
 
 def _routes(document: Document) -> Iterator[tuple[Path, Route]]:
@@ -108,6 +80,9 @@ def _models(document: Document) -> Iterator[Finding]:
             yield from _verifiers((*at, "requires", category), names)
         if target.triton is not None:
             yield from _replicas((*at, "triton"), target.triton)
+            if target.limits.context_tokens is not None:
+                told = "an engine tells its own context; say context_tokens for clouds only"
+                yield Finding((*at, "limits", "context_tokens"), told)
 
 
 def _replicas(at: Path, rule: Triton) -> Iterator[Finding]:
@@ -215,6 +190,7 @@ def _route(document: Document, at: Path, route: Route) -> Iterator[Finding]:
     yield from _repeated((*at, "verify"), route.verify)
     yield from _release(document, at, route)
     yield from _contents(document, at, route)
+    yield from check_content.route(document, at, route)
     yield from _times(at, route)
 
 
@@ -295,7 +271,9 @@ def _release(document: Document, at: Path, route: Route) -> Iterator[Finding]:
     if route.stream is None:
         return
     for name in route.verify:
-        needs = verify.RELEASES.get(name, Release.TOKEN)
+        needs = check_content.release(document, route, name) or verify.RELEASES.get(
+            name, Release.TOKEN
+        )
         if name == "json_schema" and _enforceable(document, route):
             needs = Release.TOKEN
         if verify.strictest((needs, route.stream)) is not route.stream:

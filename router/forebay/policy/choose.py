@@ -7,9 +7,12 @@ from itertools import chain, count, product
 from typing import TYPE_CHECKING
 
 from forebay.errors import ForebayError, NotBuilt, NotPermitted, Unmatched
-from forebay.policy.classify import Classifier
+from forebay.policy.around import around
+from forebay.policy.classify import Classifier, text_of
 from forebay.policy.context import unknown_model
 from forebay.policy.rules import HUMAN, AnyOf, Document, Match, Price, Route, Target
+from forebay.policy.verifiers import policy_rules, safety
+from forebay.policy.verifiers.policy_rules import Rules
 from forebay.values import SENSITIVITIES, Labels, Reason, Request
 
 if TYPE_CHECKING:
@@ -41,7 +44,10 @@ class Class:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The class of a request, why it is that one, and the targets it may climb."""
+    """The class of a request, why it is that one, and the targets it may climb.
+
+    `categories` are those of harm in what is asked, where the class or a target of it acts on any.
+    """
 
     of: Class
     labels: Labels
@@ -49,6 +55,7 @@ class Chosen:
     why: str
     ladder: tuple[str, ...]
     spill_to: str | None = None
+    categories: tuple[str, ...] = ()
 
 
 class Policy:
@@ -62,6 +69,8 @@ class Policy:
         self.classifier = Classifier(document.classify)
         everyone = (*self.classes, *((self.default,) if self.default else ()))
         self.by_name = {c.name: c for c in everyone}
+        self.rules = {c.name: self._rules(c.route) for c in everyone}
+        self._careful = {c.name: self._reads_categories(c) for c in everyone}
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -89,6 +98,26 @@ class Policy:
         rungs = (rung for rung in chosen.route.fallback if rung in self.targets)
         return next((rung for rung in rungs if self.targets[rung].is_cloud), None)
 
+    def categories(self, chosen: Class, request: Request) -> tuple[str, ...]:
+        """Return the categories of harm that a request asks for, where anybody acts on them."""
+        if not self._careful[chosen.name]:
+            return ()
+        return tuple(found.category for found in safety.asked(text_of(request)))
+
+    def _reads_categories(self, one: Class) -> bool:
+        hedge = one.route.hedge
+        beside = (self.spill_target(one), one.route.downgrade, hedge.to if hedge else None)
+        named = (*one.ladder, *(name for name in beside if name is not None))
+        picky = (self.targets[name] for name in named if name in self.targets)
+        return safety.NAME in one.route.verify or any(t.refuses or t.requires for t in picky)
+
+    def _rules(self, route: Route) -> Rules:
+        """Return the rules of a route: those it names, else all that the policy has."""
+        if policy_rules.NAME not in route.verify:
+            return Rules(())
+        names = route.rules or tuple(self.document.rules)
+        return Rules((name, self.document.rules[name]) for name in names)
+
     def names(self) -> tuple[str, ...]:
         """Return every name that a client may give as `model`."""
         return (AUTO, *self.by_name, *self.targets)
@@ -112,9 +141,12 @@ def choose(policy: Policy, request: Request) -> Chosen | ForebayError:
     chosen = _named(policy, named, labels) if named else _matched(policy, labels)
     if isinstance(chosen, ForebayError):
         return chosen
+    chosen = replace(chosen, categories=policy.categories(chosen.of, request))
     if request.model in policy.targets:
-        return _pinned(chosen, request.model)
-    return replace(chosen, spill_to=policy.spill_target(chosen.of))
+        pinned = _pinned(chosen, request.model)
+        return pinned if isinstance(pinned, ForebayError) else around(pinned, policy.targets)
+    chosen = replace(chosen, spill_to=policy.spill_target(chosen.of))
+    return around(chosen, policy.targets)
 
 
 def _matched(policy: Policy, labels: Labels) -> Chosen | ForebayError:
@@ -195,7 +227,7 @@ def _pinned(chosen: Chosen, target: str) -> Chosen | ForebayError:
             f"class {chosen.of.name} may not use {target}; it may use {', '.join(chosen.ladder)}"
         )
     why = f"{chosen.why}; target asked for by name"
-    return Chosen(chosen.of, chosen.labels, Reason.TARGET_NAMED, why, (target,))
+    return replace(chosen, reason=Reason.TARGET_NAMED, why=why, ladder=(target,))
 
 
 def _holds(match: Match, labels: Labels) -> bool:

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 
 from forebay.policy import tools as tool_rules
 from forebay.policy import verify
-from forebay.policy.rules import AnyOf, Document, Hedge, Route, Spill
-from forebay.values import Chat, Guide, Tool
+from forebay.policy.sources import shown
+from forebay.policy.verifiers import citations
+from forebay.values import Chat, Guide, Message, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from forebay.policy.rules import Target
+    from forebay.policy.rules import Document, Route
     from forebay.values import Request
+
+
+REPAIR = "That answer was not accepted. Answer again, in full, and mend this:"
+"""What a model is told before the reason for which its answer failed."""
 
 
 def completed(request: Request, route: Route, document: Document) -> Request:
     """Return the request with the route's tools and schema where it brought none of its own.
 
-    A text that goes to the model as it is cannot tell it of tools, so a route offers it none.
+    A chat on a route that verifies what sources say shows them to the model. A text that goes to
+    the model as it is cannot tell it of tools, so a route offers it none; what sources it shows
+    is its writer's affair too.
 
     Raises:
         InvalidRequest: the request demands a call of a tool that it is not offered.
@@ -37,43 +42,42 @@ def completed(request: Request, route: Route, document: Document) -> Request:
     guide = demanded or request.guide
     if guide is None and route.json_schema is not None and "json_schema" in route.verify:
         guide = Guide("json_schema", json.dumps(route.json_schema))
-    return replace(request, tools=tools, guide=guide)
+    prompt = request.prompt
+    if request.sources and isinstance(prompt, Chat) and verify.reads_sources(route):
+        prompt = shown(prompt, request.sources, cite=citations.NAME in route.verify)
+    return replace(request, prompt=prompt, tools=tools, guide=guide)
 
 
-def not_built(
-    route: Route, request: Request | None = None, targets: Mapping[str, Target] | None = None
-) -> str | None:
+def repaired(request: Request, answer: str, why: str) -> Request | None:
+    """Return the request once more, with the answer that failed and the verdict's reason.
+
+    The reason is a verifier's, and the answer is already in the model's own words: neither tells
+    it anything that a client did not bring. A plain text has nobody to say it to: None.
+    """
+    prompt = request.prompt
+    if not isinstance(prompt, Chat):
+        return None
+    said = Message("assistant", answer)
+    asked = Message("user", f"{REPAIR} {why}")
+    return replace(request, prompt=Chat((*prompt.messages, said, asked)))
+
+
+def not_built(route: Route, request: Request | None = None) -> str | None:
     """Return the first thing that is asked for and this version cannot do, or None.
 
     A policy may name it, so that it can be written once; a request that reaches it is refused.
 
     Args:
         route: The class that takes the request.
-        request: What it brings may be unread yet: no verifier looks at sources so far.
-        targets: The policy's `models:`; those that the route may use are looked at.
+        request: What it brings may go unread: sources where no verifier looks at them.
     """
     verifiers = (f"verifier {name}" for name in route.verify if name not in verify.BUILT)
     asked = {
         "hedge": route.hedge is not None,
         "budget": route.budget is not None,
-        "repair": route.repair > 0,
         "retention": route.retention is not None,
     }
     features = [name for name, used in asked.items() if used]
-    features += _of_targets(route, targets or {})
-    if request is not None and request.sources:
+    if request is not None and request.sources and not verify.reads_sources(route):
         features.append("sources")
     return next(verifiers, None) or next(iter(features), None)
-
-
-def _of_targets(route: Route, targets: Mapping[str, Target]) -> Iterator[str]:
-    """Yield what the targets that a route may use say and nobody keeps yet."""
-    first = route.model.any_of if isinstance(route.model, AnyOf) else (route.model,)
-    beside = [one.to for one in (route.spill, route.hedge) if isinstance(one, Spill | Hedge)]
-    for name in (*first, *route.fallback, *beside):
-        if (target := targets.get(name)) is None:
-            continue
-        if target.requires:
-            yield f"models.{name}.requires"
-        if target.refuses:
-            yield f"models.{name}.refuses"

@@ -19,6 +19,7 @@ from pydantic import (
     Tag,
 )
 
+from forebay.policy.harm import CATEGORIES
 from forebay.policy.replicas import PORT_MAX, ReplicaAddress
 from forebay.values import Release  # noqa: TC001 - pydantic reads it at run time
 
@@ -136,6 +137,24 @@ class Retention(Rule):
     days: Count
 
 
+def _of_every(value: object) -> object:
+    """Read one act as the act for every category."""
+    return dict.fromkeys(CATEGORIES, value) if isinstance(value, str) else value
+
+
+Acts = Annotated[dict[Name, Literal["block", "flag", "human"]] | None, BeforeValidator(_of_every)]
+
+
+class Safety(Rule):
+    """What a class does about each category, of what is asked and of what is answered.
+
+    A side that is not said blocks every category; of one that is said, only those it names count.
+    """
+
+    input: Acts = None
+    output: Acts = None
+
+
 class Route(Rule):
     """One route class: what it takes, who answers, what is checked, where it goes next."""
 
@@ -150,6 +169,7 @@ class Route(Rule):
     verify: Names = ()
     tools: Names = ()
     rules: Names = ()
+    safety: Safety = Safety()
     json_schema: dict[str, Any] | None = Field(
         default=None, validation_alias=AliasChoices("schema", "json_schema")
     )
@@ -163,11 +183,15 @@ class Route(Rule):
 
 
 class Limits(Rule):
-    """What a target is never asked beyond. `kv_ceiling` is the share of KV cache in use."""
+    """What a target is never asked beyond. `kv_ceiling` is the share of KV cache in use.
+
+    `context_tokens`, prompt and answer together, is for clouds: an engine's own is known.
+    """
 
     max_inflight: Count | None = None
     max_waiting: Annotated[int, Field(strict=True, ge=0)] | None = None
     max_output_tokens: Count | None = None
+    context_tokens: Annotated[int, Field(strict=True, gt=1)] | None = None
     kv_ceiling: Fraction = 0.95
 
 
@@ -241,7 +265,7 @@ class Cloud(Rule):
 
     model: str
     base_url: str | None = None
-    key: Annotated[str, Field(pattern=r"^(env|file):.+$")] | None = None
+    key: Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")] | None = None
 
 
 class Price(Rule):
@@ -303,7 +327,10 @@ class ToolRule(Rule):
 
 
 class ContentRule(Rule):
-    """One entry of `rules:`: an expression over request and answer for `policy_rules`."""
+    """One entry of `rules:`: a CEL expression over request and answer for `policy_rules`.
+
+    `block` and `flag` act where it does not hold; where an `allow` holds, no later rule is asked.
+    """
 
     expression: str
     action: Literal["allow", "block", "flag"] = "block"

@@ -96,6 +96,18 @@ def _moved(schema: object, root: str) -> Any:
     return made
 
 
+def written(call: ToolCall) -> str:
+    """Return a call that an engine made itself as the text of one: what verifiers read of it.
+
+    Its escapes are resolved, so that they hide nothing; arguments that are no JSON stay as said.
+    """
+    try:
+        arguments = json.dumps(_DECODER.decode(call.arguments), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {arguments}}}'
+
+
 class Calls:
     """Holds back what may be a tool call; any other text passes through untouched."""
 
@@ -119,9 +131,16 @@ class Calls:
         self._begun = self._begun or bool(begins)
         return ""
 
-    def finish(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
-        """Return the rest of the text, or the calls that the whole answer consists of."""
+    def finish(
+        self, text: str, native: tuple[ToolCall, ...] = ()
+    ) -> tuple[str, tuple[ToolCall, ...]]:
+        """Return the rest of the text, or the calls that the whole answer consists of.
+
+        Where the engine made calls itself, those are the calls and all text is text.
+        """
         text = "".join(self._held) + text
+        if native:
+            return text, native
         calls = () if self._plain else self._read(text)
         return ("", calls) if calls else (text, ())
 

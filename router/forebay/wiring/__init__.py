@@ -80,7 +80,8 @@ async def _serve(settings: Settings) -> None:
         records = store.RecordStore(settings.home / "records.db")
         opened.callback(records.close)
         registry = CollectorRegistry()
-        registry.register(gauges.AdmissionGauges(engines.admission.controller.state, clock))
+        state = engines.admission.controller.state
+        registry.register(gauges.AdmissionGauges(state, clock, engines.breakers))
         metrics = telemetry.RequestMetrics(registry, policy)
         recorder = Recorder([metrics, records, telemetry.RequestLog()])
         opened.callback(recorder.close)

@@ -13,7 +13,7 @@ from forebay.edges.admission import LoopAdmission
 from forebay.edges.ownership import Ownership
 from forebay.edges.triton import EngineFiles, Prompts, ReplicatedEngine
 from forebay.errors import SettingsError
-from forebay.policy.admission import Controller
+from forebay.policy.admission import CloudBreakers, Controller
 from forebay.policy.admission.book import places
 from forebay.policy.replicas import ReplicaAddress
 from forebay.wiring import pools
@@ -52,7 +52,10 @@ class Engines:
         local = {t: rule.triton for t, rule in policy.targets.items() if rule.triton is not None}
         self.pool_of = dict.fromkeys(self.clouds, "") | {t: self._name(r) for t, r in local.items()}
         tiers = {name: tier.weight for name, tier in policy.document.tiers.items()}
-        self.admission = LoopAdmission(Controller(places(policy, self.pool_of), tiers=tiers), clock)
+        self.breakers = CloudBreakers()
+        known = places(policy, self.pool_of)
+        controller = Controller(known, tiers=tiers, outside=self.breakers)
+        self.admission = LoopAdmission(controller, clock)
         self.pools: dict[str, Pool] = {}
         self.by_target: dict[str, Engine] = dict(self.clouds)
         for target, rule in local.items():

@@ -38,14 +38,28 @@ RETRY_S = 1.0
 MOST_RETRY_S = 3600.0
 """A provider that says longer is taken at this."""
 
+MOST_DETAILS = 16
+"""Details of an error that are read."""
+
 DECLINES = frozenset({"content_filter", "content_policy_violation"})
 """Codes by which a provider says that it will not answer this prompt."""
 
-SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-"""Codes of a 429 that waiting does not mend: somebody has to pay."""
+SPENT = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"}
+)
+"""Codes of a 429 or 400 that waiting does not mend: somebody has to pay."""
+
+BAD_KEY = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED"})
+"""Google's reasons of a 400 that is no fault of the request's."""
+
+UNSUITED = "FAILED_PRECONDITION"
+"""Google's status of a 400 about the account: its region, its billing."""
+
+OVERLOADED = 529
+"""Anthropic's status for capacity that is gone; no standard names it."""
 
 _LOCKED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_FULL = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_FULL = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, OVERLOADED)
 _WRONG: dict[int, type[InvalidRequest]] = {400: InvalidRequest, 413: TooLarge, 422: InvalidRequest}
 
 
@@ -78,28 +92,31 @@ class Faults:
 
     def told(self, status: int, body: object, retry_after_s: float | None = None) -> Told:
         """Return what the JSON of an error says, in whichever of the usual shapes it comes."""
+        body = body[0] if isinstance(body, list) and body else body  # as Google tells some
         error = body.get("error", body) if isinstance(body, dict) else body
         if not isinstance(error, dict):
             return Told(status, "", self.sentence(error), retry_after_s)
-        code, kind = error.get("code"), error.get("type")
+        code, kind = error.get("code"), error.get("type") or error.get("status")
+        reason, later_s = _detailed(error.get("details"))
         if not status and isinstance(code, int) and not isinstance(code, bool):
             status = code  # as OpenRouter tells a failure inside a stream
-        said = code if isinstance(code, str) else kind
+        said = reason or (code if isinstance(code, str) else kind)
         sentence = self.sentence(error.get("message"))
-        return Told(status, said if isinstance(said, str) else "", sentence, retry_after_s)
+        later_s = later_s if retry_after_s is None else retry_after_s
+        return Told(status, said if isinstance(said, str) else "", sentence, later_s)
 
     def refused(self, told: Told) -> ForebayError:
         """Return our error for a provider that answered with an error before any text."""
         status = told.status or _OF_CODE.get(told.code, 0)
         if told.code in DECLINES:
             return Declined(f"the provider of {self.target} will not answer this")
-        if status in _LOCKED:
+        if status in _LOCKED or told.code in BAD_KEY:
             return self._locked_out(status)
         words = f": {told.sentence}" if told.sentence else ""
         if status in _FULL and told.code not in SPENT:
             later_s = RETRY_S if told.retry_after_s is None else told.retry_after_s
             return Overloaded(f"{self.target} takes no more now{words}", later_s)
-        if status in _WRONG:
+        if status in _WRONG and told.code not in (UNSUITED, *SPENT):
             return _WRONG[status](f"{self.target} refuses the request{words}")
         error = self.unavailable(_why(status, told.code) + words)
         if told.retry_after_s is not None:
@@ -144,6 +161,14 @@ _OF_CODE = {
     "rate_limit_error": 429,
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": OVERLOADED,
 }
 """The status that a code stands for where an error comes without one, inside a stream."""
 
@@ -163,6 +188,21 @@ def retry_after_s(headers: Mapping[str, str], wall_s: float) -> float | None:
         except (ValueError, TypeError, OverflowError, IndexError):
             return None
     return None if seconds is None else min(max(seconds, 0.0), MOST_RETRY_S)
+
+
+def _detailed(details: object) -> tuple[str | None, float | None]:
+    """Return what Google adds to an error: a reason that says more, when to come back."""
+    reason = later_s = None
+    for one in details[:MOST_DETAILS] if isinstance(details, list) else ():
+        if not isinstance(one, dict):
+            continue
+        if one.get("reason") in BAD_KEY:
+            reason = one["reason"]
+        delay = one.get("retryDelay")
+        if isinstance(delay, str) and delay.endswith("s"):
+            seconds = _number(delay[:-1], 1.0)
+            later_s = None if seconds is None else min(max(seconds, 0.0), MOST_RETRY_S)
+    return reason, later_s
 
 
 def _number(said: str | None, per_second: float) -> float | None:

@@ -46,6 +46,7 @@ BROKEN = (httpx2.RequestError, httpx2.StreamError, ssl.SSLError, anyio.EndOfStre
 
 _REFUSES = 300
 _T = TypeVar("_T")
+_C = TypeVar("_C", bound=httpx2.AsyncClient)
 
 
 class Refusal(Exception):
@@ -58,14 +59,14 @@ class Refusal(Exception):
         self.body = body
 
 
-def client(base_url: str) -> httpx2.AsyncClient:
+def client(base_url: str, kind: type[_C] = httpx2.AsyncClient) -> _C:  # type: ignore[assignment]
     """Return a client for one provider; it raises `Refusal` and follows no redirect.
 
     Proxies and certificates of the environment count, except for an address of this machine.
     There is no bound on connections: admission bounds requests, and each takes one.
     """
     ours = _is_here(base_url)
-    return httpx2.AsyncClient(
+    return kind(
         verify=_tls(trust_env=not ours),
         timeout=httpx2.Timeout(None, connect=CONNECT_S),
         limits=httpx2.Limits(

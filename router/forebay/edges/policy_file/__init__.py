@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from forebay.edges.policy_file.reader import SIZE_MAX, Problem, Read, read
 from forebay.edges.policy_file.sentences import Fault, faults_of
+from forebay.edges.policy_file.within import within
 from forebay.errors import SettingsError
 from forebay.policy.check import Finding, check
 from forebay.policy.choose import Policy
@@ -40,7 +41,7 @@ def load(path: str | pathlib.Path) -> Policy:
     if document is not None:
         around = {mark for fault in dropped for mark in fault.around}
         problems += [
-            _found(source, finding)
+            _found(source, finding, content)
             for finding in check(document)
             if not _silenced(source, finding, dropped, around)
         ]
@@ -124,8 +125,11 @@ def _at(source: Read, fault: Fault) -> Problem:
     return Problem(line, column, _asked(fault.message, fault.suggestion))
 
 
-def _found(source: Read, finding: Finding) -> Problem:
+def _found(source: Read, finding: Finding, content: bytes) -> Problem:
     line, column = source.mark(finding.path, key=finding.key)
+    if finding.within is not None:
+        file = content.decode("utf-8", "replace")
+        line, column = within(file, (line, column), finding.within)
     message = finding.message
     if finding.other is not None:
         message = f"{message} (line {source.mark(finding.other)[0]})"

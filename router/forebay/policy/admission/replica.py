@@ -40,7 +40,7 @@ SILENT_S = 1.0
 """A stream that brought no token for so long does not time its engine's steps: another one does,
 or the clock. Its client may be slow to read."""
 
-FORGET_S = 300.0
+FORGET_S = 30.0
 """An engine that nobody called for so long is thought better of, halfway to how it was described:
 one that seems too slow for every promise is never called, and could never disprove it."""
 

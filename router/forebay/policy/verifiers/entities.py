@@ -1,7 +1,7 @@
 """What counts as personal: one rule per type, over the folded view of a text.
 
 Whether an entity starts at a place is decided by at most `REACH` bytes from there on, and by
-two before it: that is what lets a stream be redacted with a bounded tail. Types of unbounded
+`BEFORE` before it: that is what lets a stream be redacted with a bounded tail. Types of unbounded
 length are recognised by how they begin; their `tail` then says how far they run.
 """
 
@@ -18,6 +18,9 @@ Measure = Callable[[bytes, int, int], int]
 
 REACH = 192
 """The most bytes that any decision looks ahead: the longest email start, 64 + 1 + 124 and 3."""
+
+BEFORE = 48
+"""The most bytes that any decision looks back: a word like `phone`, and what follows it."""
 
 _DIGITS = frozenset(b"0123456789")
 _ALNUM = _DIGITS | frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -107,6 +110,7 @@ def _card(view: bytes, start: int, _end: int) -> int:
         digits, sizes = digits + view[group:at], [*sizes, at - group]
         more = at + 1 < len(view) and view[at] in b" .-" and view[at + 1] in _DIGITS
         fits = tuple(sizes) in _CARD_GROUPS or (alone and not more) or len(sizes) == 1
+        fits = fits and (len(digits) > _CARD_MIN or tuple(sizes) in _SHORT_GROUPS)
         if fits and _CARD_MIN <= len(digits) <= _CARD_MAX and _is_card(digits):
             best = at
         if not more:
@@ -115,11 +119,20 @@ def _card(view: bytes, start: int, _end: int) -> int:
     return 0 if best and best < len(view) and view[best] in _ALNUM else best
 
 
-_CARD_MIN, _CARD_MAX = 13, 19
+_CARD_MIN, _CARD_MAX = 12, 19
+_SHORT_GROUPS = {(12,), (4, 4, 4)}
+_VISA_OLD = 13
+_SHORT = Pattern(r"\A(?:5018|5020|5038|5[6-8]\d\d|6304|6390|6759|676[1-3])\d{8}\z")
+"""Maestro's numbers of twelve digits; other issuers' are longer."""
+
 _CARD_GROUPS = {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 4, 4, 1), (6, 13)}
 
 
 def _is_card(digits: bytes) -> bool:
+    if len(digits) == _CARD_MIN and _SHORT.find(digits) is None:
+        return False
+    if len(digits) == _VISA_OLD and digits[:1] not in b"456":
+        return False  # ISBN and other article numbers have thirteen digits, too
     return (digits[:1] in b"23456789" or digits[:4] == b"1800") and luhn(digits)
 
 
@@ -199,9 +212,45 @@ def _phone(view: bytes, start: int, end: int) -> int:
         return 0
     if start and (view[start - 1] in _ALNUM or view[start - 1] in b"+"):
         return 0
-    if _follows_digits(view, start):
+    if _follows_digits(view, start) or _SSN_FORM.find(view[start:end]) is not None:
         return 0
+    if (
+        view[start : start + 1] == b"0"
+        and _GROUPS.find(view[max(0, start - 3) : start]) is not None
+    ):
+        return 0  # the middle of a longer number in groups
     return end - 1 if view[end - 1] in b")" and b"(" not in view[start:end] else end
+
+
+_SSN_FORM = Pattern(r"\A\d{3}-\d{2}-\d{4}\z")
+_GROUPS = Pattern(r"\A\d\d \z")
+
+
+def _local(view: bytes, start: int, end: int) -> int:
+    """Return the end of a number that only the words around it tell to be a telephone's."""
+    digits = sum(c in _DIGITS for c in view[start:end])
+    if not 7 <= digits <= 13 or (end < len(view) and view[end] in _ALNUM):  # noqa: PLR2004 - E.164
+        return 0
+    if start and (view[start - 1] in _ALNUM or view[start - 1] in b"+."):
+        return 0
+    if _chained(view, start, end) or _DATE.find(view[start:end]) is not None:
+        return 0
+    led = _CALLS.find(view[max(0, start - BEFORE) : start]) is not None
+    return end if led or _CALLED.find(view[end : end + 16]) is not None else 0
+
+
+_CALLS = Pattern(
+    r"(?i)(?:\A|[^a-z0-9])(?:(?:tele|cell|mobile ?|smart)?phones?|tel|mobile|cell|fax|desk|hotline"
+    r"|landline|whatsapp|voicemail|call|dial|my number|registered"
+    r"|(?:ring|text|reach|contact|answering|get hold of)(?: (?:me|us|him|her|them|someone|back))?"
+    r" (?:at|on|under))"
+    r"(?:[ \t\n:.#=,*'(-]|numbers?|no|nr|is|at|on|under|me|us|him|her|them|back|via|office|work"
+    r"|home|line|direct){0,12}\z"
+)
+_CALLED = Pattern(r"(?i)\A(?: ?[-,(\\] ?| )(?:office|fax|mobile|home|cell|desk|direct|work)\b")
+_DATE = Pattern(
+    r"\A(?:\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d{2}|(?:19|20)\d{2}[ ./-]\d{1,2}[ ./-]\d{1,2})\z"
+)
 
 
 def _link(view: bytes, _start: int, end: int) -> int:
@@ -220,6 +269,10 @@ _PHONE = (
     r"|\(0\d{1,4}\) ?\d{3,4}[ -]?\d{3,4}"
     r"|\(\d{2}\) ?\d{4,5}-\d{4}"
     r"|\b[2-9]\d{2}[2-9]\d{6}"
+)
+
+_LOCAL = (
+    r"\b\d{1,4}(?:[ .-]\d{2,4}){1,4}\b|\(\d{2,4}\) ?\d{2,4}(?:[ .-]\d{2,4}){1,3}\b|\b\d{7,11}\b"
 )
 
 _KEY = (
@@ -247,7 +300,7 @@ _WORD_TAIL = Tail(_ALNUM | frozenset(b"_-"), frozenset(b"."))
 _URL_TAIL = Tail(_ALNUM | frozenset(b"/_~%#&=+@$*|-"), frozenset(b".,;:!?()[]'"))
 _SSN = r"\b\d{3}-\d{2}-\d{4}\b|\b\d{3} \d{2} \d{4}\b"
 _IBAN = r"(?i)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}"
-_CARD = r"\b\d(?:[ .-]?\d){12}"
+_CARD = r"\b\d(?:[ .-]?\d){11}"
 _IPV6 = r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,42}"
 
 KINDS = (
@@ -260,6 +313,7 @@ KINDS = (
     Kind("IP", r"\b\d{1,3}(?:\.\d{1,3}){3}\b", Pattern(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"), _ipv4),
     Kind("IP", _IPV6, Pattern(_IPV6, longest=True), _ipv6),
     Kind("PHONE", _PHONE, Pattern(_PHONE, longest=True), _phone),
+    Kind("PHONE", _LOCAL, Pattern(_LOCAL, longest=True), _local),
 )
 """In order of preference where two start at the same place."""
 
@@ -270,6 +324,7 @@ UNDECIDED = Pattern(
     r"|(?i:https?|ftp)(?::/{0,2})?"
     r"|[0-9A-Fa-f:.]{1,48}"
     r"|[+(\d][\d ().\-/x]{0,60}"
+    r"|[(\d][\d ().-]{5,40}(?: ?[-,(\\] ?| )[A-Za-z]{0,6}"
     r"|[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){0,31}[ -]?)\z"
 )
 """Finds where text begins that more text could still turn into an entity, or into another.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,14 @@ import jsonschema_rs
 import orjson
 
 from forebay.errors import InvalidRequest, TooLarge
+from forebay.policy.tools import written
 from forebay.policy.verifiers.bounds import SIZE_MAX, Unbounded, answer_depth, deeper_than
 from forebay.values import Release, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from forebay.values import ToolCall
 
 NAME = "json_schema"
 
@@ -68,7 +71,7 @@ class Compiled:
     names: frozenset[str]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def compiled(source: str) -> Compiled:
     """Return a schema from its JSON text. Nothing is fetched, patterns take linear time.
 
@@ -116,12 +119,18 @@ def fault(schema: dict[str, Any]) -> str | None:
 
 
 class SchemaCheck:
-    """Lets text through and judges it whole; the release rule says whether it may leave."""
+    """Lets text through and judges it whole; the release rule says whether it may leave.
+
+    `demanded` says that the schema is the form of a call: calls that an engine makes itself are
+    then judged by it, each by itself. Otherwise the schema is of text, and calls have none.
+    """
 
     name = NAME
 
-    def __init__(self, schema: Compiled | None, *, enforced: bool) -> None:
+    def __init__(self, schema: Compiled | None, *, enforced: bool, demanded: bool = False) -> None:
         self._schema = schema
+        self._demanded = demanded
+        self._calls: list[ToolCall] = []
         self._text: list[str] = []
         waits = schema is not None and not enforced
         self.release = Release.FINAL if waits else Release.TOKEN
@@ -136,7 +145,18 @@ class SchemaCheck:
         """Return no more text, and the verdict."""
         if self._schema is None:
             return "", Verdict(NAME, "not_applicable", "neither request nor route has a schema")
-        return "", judged("".join(self._text), self._schema)
+        text = "".join(self._text)
+        if not self._calls or (text.strip() and not self._demanded):
+            return "", judged(text, self._schema)
+        if not self._demanded:
+            return "", Verdict(NAME, "not_applicable", "the answer is calls, and has no text")
+        verdicts = [judged(written(call), self._schema) for call in self._calls]
+        failed = next((one for one in verdicts if one.outcome == "failed"), None)
+        return "", replace(failed, spans=()) if failed else Verdict(NAME, "passed")
+
+    def called(self, call: ToolCall) -> None:
+        """Take a call that the engine made itself."""
+        self._calls.append(call)
 
 
 def judged(answer: str, schema: Compiled) -> Verdict:
@@ -151,13 +171,24 @@ def judged(answer: str, schema: Compiled) -> Verdict:
             f"the answer is not JSON: {_plain(error.msg)}, line {error.lineno} column {error.colno}"
         )
         return Verdict(NAME, "failed", reason, ((at, at + 1),))
-    if deeper_than(value, schema.depth):
-        return Verdict(NAME, "failed", f"the answer nests deeper than {schema.depth} levels")
-    errors = islice(schema.validator.iter_errors(value), _TOLD_MAX)
-    faults = [_broken(error, schema.names) for error in errors]
-    if not faults:
+    told = faults(value, schema, "the answer")
+    if not told:
         return Verdict(NAME, "passed")
-    return Verdict(NAME, "failed", "; ".join(faults)[:_REASON_MAX], ((0, len(answer)),))
+    return Verdict(NAME, "failed", "; ".join(told)[:_REASON_MAX], ((0, len(answer)),))
+
+
+def faults(value: object, schema: Compiled, what: str) -> tuple[str, ...]:
+    """Return what a JSON value breaks of a schema, the first few; none if it keeps to it all.
+
+    Args:
+        value: JSON of any depth.
+        schema: What it is judged by.
+        what: What the value is called where it nests too deeply.
+    """
+    if deeper_than(value, schema.depth):
+        return (f"{what} nests deeper than {schema.depth} levels",)
+    errors = islice(schema.validator.iter_errors(value), _TOLD_MAX)
+    return tuple([_broken(error, schema.names) for error in errors])
 
 
 def _broken(error: jsonschema_rs.ValidationError, names: frozenset[str]) -> str:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from forebay.policy.verifiers.entities import ANY, KINDS, REACH, UNDECIDED, Kind, Tail
+from forebay.policy.verifiers.entities import ANY, BEFORE, KINDS, REACH, UNDECIDED, Kind, Tail
 from forebay.policy.verifiers.escapes import LENGTH_MAX, pieces
 from forebay.policy.verifiers.fold import OPAQUE, Folded, fold, fold_character
 from forebay.values import Release, Verdict
@@ -29,10 +29,6 @@ or any number of them would have to be held, and an entity could be hidden betwe
 
 HELD_MAX = REACH * (1 + _INVISIBLE_MAX) + LENGTH_MAX
 """The most characters held back; without escapes and invisible ones it is `REACH`."""
-
-_BEFORE = 2
-"""Bytes before a place that may decide whether an entity starts there."""
-
 
 _Literal = Callable[[str], bool]
 """Given an escape without its backslashes, return whether a reading takes it as it is written."""
@@ -247,7 +243,7 @@ class _Reading:
         base = self.done
         while self._run_on(look, base, final=final) and self._find(look, base, final=final):
             pass
-        self._before = look.view[max(0, look.at - _BEFORE) : look.at]
+        self._before = look.view[max(0, look.at - BEFORE) : look.at]
         self.done = base + look.done
 
     def _run_on(self, look: _Look, base: int, *, final: bool) -> bool:

@@ -1,47 +1,40 @@
-"""A model behind OpenAI's API, or behind a server that speaks it, as an `Engine`.
+"""What is the same for every provider: one stream is opened, read within bounds, and closed.
 
-The official SDK sends the request; it retries nothing. The body is passed to its `post` whole:
-`create` walks it against types for each message, which stops the event loop for a long chat. The
-stream is read in `wire`: the SDK takes lines of any length, and does not tell a stream that ended
-from one that was cut.
+A provider's official SDK sends the request and retries nothing. The stream is read in `wire`: the
+SDKs take lines of any length, and do not tell a stream that ended from one that was cut.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import httpx2
 import orjson
-from openai import APIConnectionError, AsyncOpenAI, AsyncStream, Omit
 
-from forebay.edges.cloud import asked, wire
-from forebay.edges.cloud.answer import Answer, Malformed
+from forebay.edges.cloud import prompts, wire
 from forebay.edges.cloud.faults import Faults, retry_after_s
 from forebay.edges.cloud.keys import NoKey
+from forebay.edges.cloud.parts import Malformed
 from forebay.edges.cloud.sse import TooLong
 from forebay.errors import ForebayError
-from forebay.values import Abilities, Chunk, Prepared
+from forebay.values import Abilities, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    import httpx2
+
     from forebay.edges.cloud.keys import Key
+    from forebay.edges.cloud.parts import Answer
     from forebay.policy.rules import Cloud
     from forebay.ports import Clock
-    from forebay.values import Call, Request
+    from forebay.values import Call, Chunk, Request
 
-OPENAI_URL = "https://api.openai.com/v1"
-"""Said outright: the SDK would take another from a variable of its own."""
-
-ABILITIES = Abilities(max_input_tokens=1 << 20, max_seq_tokens=1 << 21)
-"""Above any provider's context: theirs is not told by the API, and their refusal names it.
-
-No guide counts as enforced. OpenAI enforces some schemas; a server that speaks its API may
-ignore `response_format` altogether, and a verifier that trusted it would fail open.
-"""
+UNTOLD = Abilities(max_input_tokens=1 << 20, max_seq_tokens=1 << 21)
+"""Above any provider's context: theirs is not told by the API, and their refusal names it."""
 
 STALL_S = 60.0
 """A provider that sends nothing for so long is given up; reasoning models think in silence."""
@@ -50,41 +43,73 @@ TAIL_S = 2.0
 """How long an answer that is whole waits for its usage."""
 
 END_S = 0.05
-"""How long it waits, after `[DONE]`, for the end that lets the connection serve again."""
+"""How long it waits, after the last event, for the end that lets the connection serve again."""
 
 HEAD_BYTES = 1 << 20
 TOKEN_BYTES = 4 << 10
 """A stream may be `HEAD_BYTES` long, and this for each token that was asked for."""
 
 
-class OpenAIEngine:
-    """Calls one model by chat completions, on one connection for each answer under way.
+class ProviderEngine:
+    """An `Engine` over a provider's stream of events, on one connection for each answer.
 
-    Closing `generate` closes that connection, which is how the provider learns of it.
+    Closing `generate` closes that connection, which is how the provider learns of it. No guide
+    counts as enforced: a provider enforces some schemas, a server that speaks its API may ignore
+    them all, and a verifier that trusted either would fail open.
     """
 
     def __init__(
-        self, target: str, cloud: Cloud, key: Key | None, clock: Clock, *, stall_s: float = STALL_S
+        self,
+        target: str,
+        cloud: Cloud,
+        key: Key | None,
+        clock: Clock,
+        *,
+        abilities: Abilities = UNTOLD,
+        stall_s: float = STALL_S,
     ) -> None:
+        self.abilities = abilities
         self._faults = Faults(target, key)
         self._model = cloud.model
         self._compatible = cloud.base_url is not None
         self._key = key
         self._clock = clock
         self._stall_s = stall_s
-        url = cloud.base_url or OPENAI_URL
-        # The key is none: each request brings its own, read when it is sent.
-        self._sdk = _Sdk(api_key="-", base_url=url, max_retries=0, http_client=wire.client(url))
+        self._connect(cloud.base_url)
 
-    @property
-    def abilities(self) -> Abilities:
-        """Return limits that no provider's model exceeds, and no guide."""
-        return ABILITIES
+    # ---- what each provider says for itself -------------------------------------------------
+
+    def _connect(self, base_url: str | None) -> None:
+        """Make the SDK's client; no connection is opened yet."""
+        raise NotImplementedError
+
+    def _suits(self, request: Request) -> None:
+        """Raise `InvalidRequest` where the provider cannot be told a part of the request."""
+        raise NotImplementedError
+
+    def _answer(self, request_id: str) -> Answer:
+        """Return what reads an answer's events."""
+        raise NotImplementedError
+
+    async def _send(self, call: Call) -> httpx2.Response:
+        """Return the response whose body is the stream; it is not read yet.
+
+        Raises:
+            Refusal: the response is an error.
+            NoKey: there is none.
+        """
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Close the connections."""
+        raise NotImplementedError
+
+    # ---- the port ---------------------------------------------------------------------------
 
     async def prepare(self, request: Request) -> Prepared:
         """Return an estimate of the prompt's tokens, and no ids."""
-        asked.response_format(request)
-        return Prepared(asked.estimated_tokens(request))
+        self._suits(request)
+        return Prepared(prompts.estimated_tokens(request))
 
     async def generate(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Yield the answer as it comes, one chunk for each of the provider's.
@@ -94,11 +119,14 @@ class OpenAIEngine:
         """
         patience = wire.Patience(self._faults, self._clock, call.deadline_s, self._stall_s)
         patience.check()
-        answer = Answer(call.request.id)
+        answer = self._answer(call.request.id)
         try:
             async with self._stream(call, patience) as stream:
                 while answer.finish is None and (events := await stream.next()) is not None:
                     for name, data in events:
+                        if answer.finish is not None:
+                            _after(answer, data)
+                            continue
                         chunk = answer.feed(data, failed=name == b"error")
                         self._check(answer, patience)
                         if chunk is not None:
@@ -110,28 +138,15 @@ class OpenAIEngine:
             why = str(error) or "it sent more than an answer can be"
             raise self._faults.broke(why, begun=patience.begun) from None
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._sdk.close()
-
     @asynccontextmanager
     async def _stream(self, call: Call, patience: wire.Patience) -> AsyncIterator[wire.EventStream]:
         """Yield the stream that answers a call; the connection is closed if it is left early."""
-        opening = self._sdk.post(
-            "/chat/completions",
-            cast_to=httpx2.Response,
-            body=asked.params(call, self._model, compatible=self._compatible),
-            options={"headers": {"Authorization": self._authorization()}},
-            stream=True,
-            stream_cls=AsyncStream[object],
-        )
         try:
-            # `cast_to` makes it a response, whatever the SDK's types say of a stream.
-            response = cast("httpx2.Response", await patience.within(opening))
+            response = await patience.within(self._send(call))
         except wire.Refusal as refusal:
             raise self._refused(refusal) from None
-        except APIConnectionError as error:
-            raise self._faults.unavailable(wire.reason(error)) from None
+        except NoKey as error:
+            raise self._faults.unavailable(str(error)) from None
         async with aclosing(response):
             kind = response.headers.get("content-type", "")
             if kind and not kind.startswith("text/event-stream"):
@@ -139,14 +154,6 @@ class OpenAIEngine:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise self._faults.unavailable("it compressed the stream, though asked not to")
             yield wire.EventStream(response, patience, HEAD_BYTES + TOKEN_BYTES * call.max_tokens)
-
-    def _authorization(self) -> str | Omit:
-        if self._key is None:
-            return Omit()
-        try:
-            return f"Bearer {self._key.value()}"
-        except NoKey as error:
-            raise self._faults.unavailable(str(error)) from None
 
     def _check(self, answer: Answer, patience: wire.Patience) -> None:
         """Raise what the stream itself says against the answer."""
@@ -168,27 +175,31 @@ class OpenAIEngine:
         return self._faults.refused(self._faults.told(refusal.status, said, later_s))
 
 
-class _Sdk(AsyncOpenAI):
-    """The SDK without what it adds of the environment: OPENAI_* variables and the platform."""
+def hushed(name: str) -> None:
+    """Let an SDK log nothing below errors: its debug lines hold prompts, one of them the key.
 
-    @property
-    def default_headers(self) -> dict[str, str | Omit]:
-        """Return the headers of every request."""
-        return {
-            "Accept": "text/event-stream, application/json",
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-            "User-Agent": self.user_agent,
-        }
+    Each SDK has a variable that turns them on; a variable must not undo what a policy promises.
+    """
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _after(answer: Answer, data: bytes) -> None:
+    """Take in what comes after an answer's end: its usage; a whole answer stays whole."""
+    with contextlib.suppress(Malformed):
+        answer.feed(data)
 
 
 async def _tail(stream: wire.EventStream, answer: Answer) -> None:
-    """Read the usage and the end, which frees the connection; a whole answer stays whole."""
+    """Read the usage and the end, which frees the connection."""
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(TimeoutError, ForebayError, Malformed, TooLong):
-        async with asyncio.timeout(END_S if stream.done else TAIL_S) as timer:
+
+    def over() -> bool:
+        return stream.done or answer.done
+
+    with contextlib.suppress(TimeoutError, ForebayError, TooLong):
+        async with asyncio.timeout(END_S if over() else TAIL_S) as timer:
             while (events := await stream.next()) is not None:
                 for _, data in events:
-                    answer.feed(data)
-                if stream.done:
+                    _after(answer, data)
+                if over():
                     timer.reschedule(loop.time() + END_S)
