@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from forebay.lab.stage import Stage
     from forebay.lab.surroundings import Dispatcher
 
-POLICIES = ("forebay", "cap", "threshold", "fifo", "round_robin")
+POLICIES = ("forebay", "cap", "cap_each", "threshold", "fifo", "round_robin")
+"""`cap` attains over all requests, `cap_each` in every class."""
 SLOT_S = 0.25
 _P99_SIGMAS = 2.326
 _BUCKET = 0.1
@@ -68,7 +69,7 @@ class Rows:
         self._shelf = shelf
         self._lp_rounds = lp_rounds
         self._key = (code_version(), setting_version(setting))
-        self._caps: dict[float, int] = {}
+        self._caps: dict[tuple[float, bool], int] = {}
         self.one_x_rps = self._kept("1x", setting.saturated_rps)
 
     def span_s(self, load: float) -> float:
@@ -79,7 +80,8 @@ class Rows:
         self, load: float, policy: str, seed: int, *, oracles: bool = False, search: int = 0
     ) -> Row:
         """Play one row; with `oracles` and so many rounds of `search` where it was not kept."""
-        cap = self.cap(load, seed) if policy == "cap" else None
+        capped = policy in {"cap", "cap_each"}
+        cap = self.cap(load, seed, each=policy == "cap_each") if capped else None
         row = self.play(load, policy, seed, cap=cap).row
         if oracles:
             lp_usd, clairvoyant_usd = self.lp_usd(load, seed), None
@@ -111,7 +113,7 @@ class Rows:
             if policy == "forebay":
                 may = [n for n in range(replicas) if not wrong.owned or n % wrong.routers == router]
                 routers.append(Forebay(self._known(load, seed, may)))
-            elif policy == "cap":
+            elif policy in {"cap", "cap_each"}:
                 assert cap is not None, "a cap without its number"
                 routers.append(Cap(replicas, cap))
             elif policy == "threshold":
@@ -174,29 +176,33 @@ class Rows:
 
     # ---- the cap that hindsight would have chosen -------------------------------------------
 
-    def cap(self, load: float, seed: int) -> int:
+    def cap(self, load: float, seed: int, *, each: bool = False) -> int:
         """Return the cheapest cap of all with which the scenario's attainment is reached.
 
-        Searched once per load, on the first seed that asks. Every cap from one to the most that a
-        replica can hold is played; one that misses too many, or has spent more than the best,
-        is given up at once. If none attains it, it is one.
+        That is over all requests, or in `each` class. Searched once per load, on the first seed
+        that asks. Every cap from one to the most that a replica can hold is played; one that
+        misses too many, or has spent more than the best, is given up at once. If none attains
+        it, it is one.
         """
-        if load not in self._caps:
-            found = self._kept(("cap", load, seed), lambda: float(self._cheapest(load, seed)))
-            self._caps[load] = int(found)
-        return self._caps[load]
+        key = load, each
+        if key not in self._caps:
+            found = self._kept(
+                ("cap", load, seed, each), lambda: float(self._cheapest(load, seed, each=each))
+            )
+            self._caps[key] = int(found)
+        return self._caps[key]
 
-    def _cheapest(self, load: float, seed: int) -> int:
+    def _cheapest(self, load: float, seed: int, *, each: bool) -> int:
         best, best_usd = 1, inf
         most = self.setting.scenario.fleet.max_batch
         low, high = 1, most
         while low < high:
             # Not the search itself: a good first cap, so that the others are given up the sooner.
             middle = (low + high + 1) // 2
-            usd, _ = self._capped(load, seed, middle, inf)
+            usd, _ = self._capped(load, seed, middle, inf, each=each)
             low, high = (low, middle - 1) if usd is None else (middle, high)
         for cap in (*range(low, 0, -1), *range(low + 1, most + 1)):
-            usd, reached = self._capped(load, seed, cap, best_usd)
+            usd, reached = self._capped(load, seed, cap, best_usd, each=each)
             if usd is not None and usd < best_usd:
                 best, best_usd = cap, usd
             if cap > low and not reached:
@@ -204,7 +210,7 @@ class Rows:
         return best
 
     def _capped(
-        self, load: float, seed: int, cap: int, usd_max: float
+        self, load: float, seed: int, cap: int, usd_max: float, *, each: bool
     ) -> tuple[float | None, bool]:
         """Return what a cap spends, None if it misses too many or more, and if it was met."""
         missed_max = len(self.setting.trace) * (1.0 - self.setting.scenario.attainment)
@@ -213,13 +219,18 @@ class Rows:
             Cap(self.setting.scenario.fleet.replicas, cap)
             for _ in range(self.setting.disturbance.routers)
         ]
+        jobs = self.setting.jobs(self.span_s(load), seed)
         attained = stage.run(
-            self.setting.jobs(self.span_s(load), seed),
+            jobs,
             routers,
             self.setting.routers(seed),
             missed_max=missed_max,
             usd_max=usd_max,
         )
+        if attained and each:
+            row = self._judged(Row(load, "cap_each", seed), stage, jobs)
+            worst = min(row.attainment_by_class.values())
+            attained = worst >= self.setting.scenario.attainment
         return stage.spent_usd if attained else None, any(router.reached for router in routers)
 
     # ---- what came of it ---------------------------------------------------------------------
