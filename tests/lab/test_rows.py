@@ -75,18 +75,20 @@ def test_one_x_is_what_keeps_the_fleet_busy(tmp_path):
 
 
 @pytest.mark.parametrize("load", [0.5, 1.0, 2.0, 4.0])
-@pytest.mark.parametrize("policy", ["cap", "cap_each"])
-def test_the_cap_is_the_cheapest_that_attains(tmp_path, load, policy):
-    made = rows(tmp_path)
+@pytest.mark.parametrize(("policy", "wanted"), [("cap", 0.99), ("cap_each", 0.95)])
+def test_the_cap_is_the_cheapest_that_attains(tmp_path, load, policy, wanted):
+    whole = setting()
+    scenario = whole.scenario.model_copy(update={"attainment": wanted})
+    made = Rows(replace(whole, scenario=scenario), Shelf(tmp_path), lp_rounds=100)
     found = made.row(load, policy, 1)
     others = [made.play(load, "cap", 1, cap=cap).row for cap in range(1, 33)]
 
     def attained(row):
         return row.attainment if policy == "cap" else min(row.attainment_by_class.values())
 
-    attaining = [row.spill_usd for row in others if attained(row) >= 0.99]
+    attaining = [row.spill_usd for row in others if attained(row) >= wanted]
     assert found.spill_usd == min(attaining)
-    assert attained(found) >= 0.99
+    assert attained(found) >= wanted
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["forebay", "cap", "threshold"]))
