@@ -1,7 +1,7 @@
 """Whole rows: requests are neither lost nor doubled, seeds decide all, and bounds are bounds."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
