@@ -7,7 +7,7 @@ PREFLIGHT = $(if $(BOOT),$(BOOT) scripts/preflight.py,$(error no python3 found. 
 PYTEST = .venv/bin/python -m pytest
 
 .NOTPARALLEL:
-.PHONY: help up venv test test-fast test-e2e lint lock proto clean
+.PHONY: help up venv test test-fast test-slow test-e2e lint lock proto clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -19,10 +19,13 @@ up:  ## build what is missing, then serve in the foreground until Ctrl-C
 venv:  ## both environments, with the development tools
 	@$(PREFLIGHT) dev triton
 
-test: test-fast test-e2e  ## every test that needs no GPU and no browser
+test: test-fast test-slow test-e2e  ## every test that needs no GPU and no browser
 
-test-fast: venv  ## without Triton, network blocked
-	@$(PYTEST) -m "not e2e and not gpu and not browser" $(ARGS)
+test-fast: venv  ## without Triton, network blocked, under three minutes
+	@$(PYTEST) -m "not slow and not e2e and not gpu and not browser" $(ARGS)
+
+test-slow: venv  ## whole builds and load generators, without Triton
+	@$(PYTEST) -m "slow and not e2e and not gpu and not browser" $(ARGS)
 
 test-e2e: venv  ## on real Triton with the embedded engine, and a foreign provider, on free ports
 	@scripts/aimock.sh || echo "Tests against a foreign provider are skipped."

@@ -12,6 +12,8 @@ from hypothesis.extra import numpy as arrays
 from enginebuild import checkpoint, from_gguf, safetensors
 from enginebuild.spec import SPECS, load_model
 
+pytestmark = pytest.mark.slow
+
 MODEL = load_model("smollm2-135m-instruct")
 WEIGHTS = SPECS.parent / "model_repository" / "tensorrt_llm" / "1" / "engine" / "model.gguf"
 

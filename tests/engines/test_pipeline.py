@@ -10,6 +10,8 @@ import standing
 from enginebuild import BuildError, WeightsError, build, manifest
 from enginebuild.spec import SPECS
 
+pytestmark = pytest.mark.slow
+
 BUILD = "llama-3.1-8b.h100-sxm.fp8.throughput"
 CONVERTED = "mixtral-8x7b.h200.bf16.balanced"
 TWO_GPUS = "llama-3.3-70b.h100-sxm-x2.fp8.throughput"

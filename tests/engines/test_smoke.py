@@ -12,6 +12,8 @@ from enginebuild.flags import RUN
 from enginebuild.spec import SPECS, load
 from enginebuild.toolbox import Toolbox
 
+pytestmark = pytest.mark.slow
+
 BUILD = "llama-3.1-8b.h100-sxm.fp8.throughput"
 TWO_GPUS = "llama-3.3-70b.h100-sxm-x2.fp8.throughput"
 LLMAPI = "llama-3.1-8b.h100-sxm.bf16.llmapi"

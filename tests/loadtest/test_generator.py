@@ -14,6 +14,8 @@ from loadtest.report import report
 from loadtest.work import schedule
 from offers import FAST, plan
 
+pytestmark = pytest.mark.slow
+
 
 class Answers:
     """A sender that answers after a time and notes how many it had at once."""

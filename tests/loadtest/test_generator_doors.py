@@ -10,6 +10,8 @@ from offers import CHAT, FAST, plan
 from forebay.errors import EngineUnavailable
 from forebay.testing import FakeEngine
 
+pytestmark = pytest.mark.slow
+
 
 def wired(back, door="grpc", **changed):
     where = f"127.0.0.1:{back.port}"

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from loadtest.limits import served
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = """\
 name: tiny
