@@ -100,6 +100,7 @@ class Corridor:
         """
         chosen = self._house.choose(request)
         request = self._house.completed(request, chosen)
+        chosen = await self._house.ranked(chosen, request)
         return Explanation(
             route=chosen.of.name,
             reason=chosen.reason,
@@ -150,6 +151,7 @@ class Corridor:
     ) -> tuple[Step | None, Request]:
         """Return the step after a setback and what it is asked; None where the walk ends."""
         chosen = walk.chosen
+        tried.add(walk.attempts[-1].target)  # a downgrade answers elsewhere than it was sent
         if chosen is None or (setback.called and not self._house.retries.spend()):
             return None, request
         if walk.model_refused:
@@ -209,7 +211,7 @@ class Corridor:
                         walk.run.saw(chunk.tokens, now_s)
                         lease.saw(chunk.tokens, now_s)
                     if chunk.usage is not None:
-                        walk.run.usage = chunk.usage
+                        walk.run.told = chunk.usage
                     unsent.add(chunk)
                     last = chunk
                     if text := calls.feed(gate.feed(chunk.text)):

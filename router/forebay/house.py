@@ -22,6 +22,7 @@ from forebay.policy.known import barred, for_a_person
 from forebay.policy.known import known as knowledge
 from forebay.policy.retries import RetryBudget
 from forebay.policy.rules import HUMAN, AnyOf
+from forebay.policy.tools import written
 from forebay.values import Call, Reason, Refuse, Release, Rung
 from forebay.walk import Step
 
@@ -184,7 +185,8 @@ class House:
         unfit = setback.unfit
         if unfit is None or repairs >= chosen.of.route.repair:
             return None
-        mended = offer.repaired(request, unfit.token.text, unfit.why)
+        said = unfit.token.text or "\n".join(map(written, unfit.last.tool_calls))
+        mended = offer.repaired(request, said, unfit.why)
         if mended is None:
             return None
         return replace(unfit.step, move="repair", reason=setback.reason), mended

@@ -241,7 +241,6 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     BREAKER_OPEN = "breaker_open"
     CLOUD_TOO_SLOW = "cloud_too_slow"
-    DRAINING = "draining"
     VERDICT_FAILED = "verdict_failed"
     DECLINED = "declined"
     ENGINE_FAILED = "engine_failed"

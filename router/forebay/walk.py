@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from forebay.errors import (
@@ -173,19 +173,25 @@ class Unsent:
 
 @dataclass(slots=True)
 class Run:
-    """The numbers of one target's answer."""
+    """The numbers of one target's answer; `told` is the usage that the target counted itself."""
 
     target: str = ""
-    usage: Usage = field(default_factory=Usage)
+    prompt_tokens: int = 0
+    tokens: int = 0
+    told: Usage | None = None
     placed: Admit | Downgrade | None = None
     first_s: float | None = None
     last_s: float | None = None
     gaps_ms: list[float] = field(default_factory=list)
 
+    @property
+    def usage(self) -> Usage:
+        """Tokens of the answer: as its target told, else as they were counted here."""
+        return self.told or Usage(self.prompt_tokens, self.tokens)
+
     def saw(self, tokens: int, now_s: float) -> None:
         """Count tokens that the engine yielded, and when."""
-        usage = self.usage
-        self.usage = replace(usage, completion_tokens=usage.completion_tokens + tokens)
+        self.tokens += tokens
         if self.last_s is None:
             self.first_s = now_s
         else:
@@ -220,7 +226,7 @@ class Walk:
 
     def begin(self, step: Step, prepared: Prepared, placed: Admit | Downgrade) -> None:
         """Start the numbers of a new attempt; those of the one before stand in `attempts`."""
-        self.run = Run(step.target, Usage(prepared.prompt_tokens, 0), placed)
+        self.run = Run(step.target, prepared.prompt_tokens, placed=placed)
 
     def commit(self, now_s: float) -> None:
         """Note that text leaves now."""

@@ -77,3 +77,9 @@ async def test_a_price_change_moves_the_next_request():
     places["far"] = far
     assert await answered_by() == "far"
     assert held(made) == 0
+
+
+async def test_explain_tells_the_order_that_a_request_would_meet():
+    made = built("quality")
+    said = await Corridor(made).explain(request())
+    assert [rung.target for rung in said.rungs] == ["best", "far", "near", "last"]

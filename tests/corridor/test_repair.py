@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from forebay.corridor import Corridor
 from forebay.errors import AnswerRefused
 from forebay.testing import FakeEngine, MemoryLedger, house, request
-from forebay.values import Chat, Message, Text, Token
+from forebay.values import Chat, Chunk, Message, Text, Token, Tool, ToolCall
 
 SCHEMA = {"type": "object", "required": ["a"]}
 POLICY = {
@@ -39,6 +39,19 @@ class Learner(FakeEngine):
             self.script = self.better
         async for chunk in FakeEngine.generate(self, call):
             yield chunk
+
+
+class Caller(FakeEngine):
+    """Answers with one call of its own and no text, as a provider does."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.made = call
+
+    async def generate(self, call):
+        self.calls.append(call)
+        yield Chunk(tokens=1)
+        yield Chunk(finish="tool_calls", tool_calls=(self.made,))
 
 
 async def walked(small, large=None, prompt=HELLO, policy=POLICY):
@@ -75,6 +88,21 @@ async def test_one_repair_in_a_walk():
     _, steps, events = await walked(Learner(bad), FakeEngine(bad))
     assert steps == ["first:small:refused", "repair:small:refused", "escalate:large:refused"]
     assert isinstance(events[-1].error, AnswerRefused)
+
+
+async def test_an_answer_of_calls_is_told_as_it_was_made():
+    call = ToolCall("c1", "weather", '{"town": "Oslo"}')
+    tool = Tool("weather", parameters={"type": "object", "required": ["city"]})
+    document = {
+        "models": {"small": {"triton": {}}},
+        "default": {"model": "small", "repair": 1, "verify": ["tool_call_schema"]},
+    }
+    small = Caller(call)
+    made = house({"small": small}, document)
+    async for _ in Corridor(made).run(request(prompt=HELLO, tools=(tool,))):
+        pass
+    told = small.calls[1].request.prompt.messages[1].content
+    assert told == '{"name": "weather", "arguments": {"town": "Oslo"}}'
 
 
 async def test_a_plain_text_is_not_repaired():

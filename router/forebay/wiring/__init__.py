@@ -100,7 +100,9 @@ async def _watch(path: Path, policy: Policy, engines: Engines) -> None:
     """Keep engines, admission and prices fresh until cancelled."""
     async with asyncio.TaskGroup() as watchers:
         watchers.create_task(engines.watch())
-        watchers.create_task(prices.follow(path, policy, engines))
+        watchers.create_task(
+            prices.follow(path, policy, engines.pool_of, engines.admission.controller.state)
+        )
 
 
 async def _until(told: asyncio.Event, watch: Coroutine[Any, Any, None]) -> None:

@@ -164,8 +164,15 @@ class Pool:
         one that was replaced is not ready even while nobody calls it.
         """
         while True:
+            self._still_scraped()
             await asyncio.gather(*(self._proven(m) for m in list(self.members.values())))
             await asyncio.sleep(PROBE_PERIOD_S)
+
+    def _still_scraped(self) -> None:
+        """Raise what ended a scraper: without one, load would be unknown for good and unsaid."""
+        for member in self.members.values():
+            if member.scraping is not None and member.scraping.done():
+                member.scraping.result()
 
     async def _proven(self, member: Member) -> None:
         replica = member.replica

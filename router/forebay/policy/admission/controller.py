@@ -263,7 +263,7 @@ class Controller:
         state, ask, placement = self.state, ticket.ask, found.placement
         learnt = state.learnt(ask.terms)
         if isinstance(placement, Spill):
-            learnt.asked(ask.prompt_tokens, spilled=True)
+            learnt.placed(spilled=True)
         if isinstance(placement, Admit | Downgrade):
             ticket.state, ticket.target, ticket.placed_s = "placed", placement.target, now_s
             state.by_class[ask.terms.route] += 1
@@ -272,7 +272,7 @@ class Controller:
                 usd = state.exits.usd(ask, learnt, ticket.target)
                 state.exits.sent(ask, ticket.target, usd, now_s)
             else:
-                learnt.asked(ask.prompt_tokens, spilled=False)
+                learnt.placed(spilled=False)
                 self._place(ticket, found.look, now_s)
         return ticket, placement
 

@@ -62,7 +62,6 @@ class ClassFeedback:
     rate: Margin = field(default_factory=Margin)
     output_tokens: float = 128.0
     mean_tokens: float = 128.0
-    prompt_tokens: float = 256.0
     answers: int = 0
     spilled: float = 0.0
     cloud_missed: float = 0.0
@@ -82,9 +81,8 @@ class ClassFeedback:
         longest = self.output_tokens if known else float("inf")
         return 2.0 * longest, longest, self.output_tokens, self.mean_tokens, self.mean_tokens
 
-    def asked(self, prompt_tokens: int, *, spilled: bool) -> None:
+    def placed(self, *, spilled: bool) -> None:
         """Take in that a request was placed, here or elsewhere."""
-        self.prompt_tokens += 0.02 * (prompt_tokens - self.prompt_tokens)
         self.spilled += 0.01 * (float(spilled) - self.spilled)
 
     def answered(self, tokens: int) -> None:
