@@ -123,13 +123,15 @@ def limits(*, seconds: float, door: Door, **said: Any) -> None:
 @main.command("sweep")
 @click.argument("sweep_file", type=FILE)
 @click.option("--out", type=FOLDER, help="default build/loadtest/sweep-NAME; a run goes on there")
-def sweep_points(*, sweep_file: Path, out: Path | None) -> None:
+@click.option("--repetition", type=click.IntRange(min=1), help="only this one")
+def sweep_points(*, sweep_file: Path, out: Path | None, repetition: int | None) -> None:
     """Measure capacity, then every load of SWEEP_FILE under each of its policies."""
     said = load_sweep(sweep_file)
     # A sweep that is told to end stops its stacks first, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = out or plans.ROOT / "build" / "loadtest" / f"sweep-{said.name}"
-    print(sweep(said, folder, drive, partial(print, file=sys.stderr, flush=True)))
+    tell = partial(print, file=sys.stderr, flush=True)
+    print(sweep(said, folder, drive, tell, repetition))
 
 
 def entry() -> None:

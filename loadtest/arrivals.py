@@ -1,4 +1,4 @@
-"""When requests are due: Poisson over a shape, or a trace at another speed.
+"""When requests are due: Poisson over a shape, a trace at another speed, or a sample of one.
 
 Open loop: a moment depends on the seed and the plan alone, never on an answer. Pure.
 """
@@ -48,6 +48,33 @@ def replay(
     """
     due = ((row.at_s - start_s) / speed for row in rows)
     return [(at_s, row) for at_s, row in zip(due, rows, strict=True) if 0 <= at_s < duration_s]
+
+
+def sample(
+    rows: Sequence[Row], rate_rps: float, duration_s: float, seed: int
+) -> list[tuple[float, Row]]:
+    """Return requests drawn from a whole trace, pressed into the duration, each with its moment.
+
+    Each row is kept with the same chance, so that their mix and the rise and fall of their rate
+    are the whole trace's, however few there are.
+
+    Args:
+        rows: The trace, in order, from its start.
+        rate_rps: How many are expected each second.
+        duration_s: How long the whole trace lasts then.
+        seed: Another seed draws other rows.
+
+    Raises:
+        ValueError: the trace holds fewer rows than that needs.
+    """
+    chance = rate_rps * duration_s / len(rows)
+    if chance > 1:
+        raise ValueError(
+            f"the trace has {len(rows)} rows, and {rate_rps:g} requests/s for {duration_s:g} s "
+            "need more; lower the rate or the duration"
+        )
+    draw, pressed = stream(f"{seed}/sample"), duration_s / (rows[-1].at_s + 1e-9)
+    return [(row.at_s * pressed, row) for row in rows if draw.random() < chance]
 
 
 def speed_for(

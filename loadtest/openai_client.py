@@ -21,11 +21,13 @@ from loadtest.watch import Watch
 
 if TYPE_CHECKING:
     from loadtest.generator import RunClock
-    from loadtest.outcome import Outcome
+    from loadtest.outcome import Ended, Outcome
     from loadtest.work import Job
 
 READ_BYTES = 1 << 16
 HTTP_OK, TOO_MANY = 200, 429
+OVERLOADED = "overloaded"
+"""The reason of a refusal whose stream had been silent for so long that its status was spent."""
 
 
 class OpenAISender:
@@ -143,12 +145,16 @@ async def _read(reader: asyncio.StreamReader, watch: Watch, job: Job) -> Outcome
 
 def _frame(frame: bytes, watch: Watch) -> Outcome | None:
     """Take one event; return the outcome where it is the last that matters."""
+    if frame.startswith(b":"):
+        return None  # a comment: the stream was silent for long, and its answer may still come
     data = frame.removeprefix(b"data: ")
     if data == b"[DONE]":
         return watch.outcome("served")
     said = orjson.loads(data)
     if "error" in said:
-        return watch.outcome("failed", "STREAM_ERROR", str(said["error"].get("code", "")))
+        reason = str(said["error"].get("code", ""))
+        ended: Ended = "refused" if reason == OVERLOADED else "failed"
+        return watch.outcome(ended, "STREAM_ERROR", reason)
     if usage := said.get("usage"):
         watch.prompt_tokens = usage["prompt_tokens"]
         watch.tokens = usage["completion_tokens"]

@@ -129,17 +129,24 @@ class Spike(Strict):
 
 
 class Replay(Strict):
-    """The arrivals of the plan's traces, faster: by `speed`, or so that `rate_rps` is the mean."""
+    """The arrivals of the plan's traces, faster: by `speed`, or so that `rate_rps` is the mean.
+
+    With `sample` the whole trace is pressed into the run and so many of its requests are drawn
+    that `rate_rps` is the mean: their mix is the trace's, however short the run.
+    """
 
     kind: Literal["trace"]
     speed: Annotated[float, Field(gt=0)] | None = None
     rate_rps: Annotated[float, Field(gt=0)] | None = None
     start_s: Seconds = 0.0
+    sample: bool = False
 
     @model_validator(mode="after")
     def _one_pace(self) -> Replay:
         if (self.speed is None) == (self.rate_rps is None):
             raise ValueError("give either speed or rate_rps")
+        if self.sample and (self.speed is not None or self.start_s):
+            raise ValueError("sample: draws from the whole trace; it goes with rate_rps alone")
         return self
 
 
@@ -214,6 +221,15 @@ class Plan(Strict):
         if "rates_rps" in rates:
             rates["rates_rps"] = tuple(rate * factor for rate in rates["rates_rps"])
         return self.changed(arrivals=rates)
+
+    def stretched(self, factor: float) -> Plan:
+        """Return the plan with every latency that is promised a multiple of what it was."""
+        classes = [one.model_dump() for one in self.classes]
+        for one in classes:
+            for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
+                if one["slo"][name] is not None:
+                    one["slo"][name] = round(one["slo"][name] * factor)
+        return self.changed(classes=classes)
 
     def changed(self, **fields: object) -> Plan:
         """Return the plan with other values, checked again."""

@@ -70,8 +70,13 @@ class Running:
 
 
 @contextmanager
-def running(sweep: Sweep, one: Configuration, logs: Path) -> Iterator[Running]:
+def running(
+    sweep: Sweep, one: Configuration, values: Mapping[str, str], logs: Path, learnt: Path
+) -> Iterator[Running]:
     """Yield a stack under one configuration; all of it is gone afterwards.
+
+    `values` are for its policy, beside its own and `cloud_url`. What the router has learnt goes
+    from stack to stack by the file `learnt`, as over a restart.
 
     Raises:
         StackError: a part did not start.
@@ -80,6 +85,10 @@ def running(sweep: Sweep, one: Configuration, logs: Path) -> Iterator[Running]:
     with ExitStack() as parts:
         home = Path(tempfile.mkdtemp(prefix="forebay-sweep-"))
         parts.callback(shutil.rmtree, home, ignore_errors=True)
+        (home / "router").mkdir()
+        kept = home / "router" / "learnt.json"
+        _copied(learnt, kept)
+        parts.callback(_copied, kept, learnt)
         ports = free_ports()
         environment = {
             **os.environ,
@@ -96,7 +105,7 @@ def running(sweep: Sweep, one: Configuration, logs: Path) -> Iterator[Running]:
             said = _line(stub, "url", logs / "stub")
             url = str(said["url"])
         policy = home / "policy.yaml"
-        policy.write_text(policy_text(one, url), encoding="utf-8")
+        policy.write_text(policy_text(one, {**values, "cloud_url": url}), encoding="utf-8")
         environment["FOREBAY_POLICY"] = str(policy)
         command = ["-m", "forebay", "up", "--json", "--no-router", "--home", str(home / "engine")]
         up = parts.enter_context(_child(command, environment, sweep.cores.engine, logs / "triton"))
@@ -105,6 +114,11 @@ def running(sweep: Sweep, one: Configuration, logs: Path) -> Iterator[Running]:
         router = parts.enter_context(_child(serve, environment, sweep.cores.rest, logs / "router"))
         _await_ready(f"http://127.0.0.1:{ports['HTTP']}/readyz", router, logs / "router")
         yield Running(ports, pid)
+
+
+def _copied(source: Path, target: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.copyfile(source, target)
 
 
 def free_ports() -> dict[str, int]:
@@ -131,7 +145,7 @@ def _child(
             stderr=errors,
             text=True,
         )
-    said = _Said(process)
+    said = _Said(process, log.with_suffix(".jsonl"))
     try:
         yield said
     finally:
@@ -139,18 +153,22 @@ def _child(
 
 
 class _Said:
-    """A process and the JSON lines it says; a thread reads on, so that its pipe never fills."""
+    """A process and the JSON lines it says; a thread reads on and keeps them all in a file."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], kept: Path) -> None:
         self.process = process
+        self._kept = kept
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line)
+        with self._kept.open("a", encoding="utf-8") as file:
+            for line in self.process.stdout:
+                file.write(line)
+                file.flush()
+                self._lines.put(line)
         self._lines.put(None)
 
     def lines(self, within_s: float) -> Iterator[dict[str, object]]:
@@ -190,8 +208,8 @@ def _serving(up: _Said, log: Path) -> int:
     """Return Triton's process once the stack serves."""
     pid = 0
     for said in up.lines(START_S):
-        if said.get("phase") == "serving" and said.get("name") == "triton":
-            pid = int(str(said["pid"]))
+        if said.get("name") == "triton" and said.get("pid") is not None:
+            pid = int(str(said["pid"]))  # told when it starts; the stack may serve before it does
         if said.get("phase") == "serving" and said.get("name") == "stack":
             return pid
     raise _dead(log)

@@ -1,15 +1,16 @@
 """The real runs: capacity first, then every load under every policy, interleaved and repeated.
 
-A point gets a fresh stack (no cache, no fitted model and no queue is carried over), a probe of
-the bare engine, the run, and the probe again. A point whose probe moved, whose generator fell
-behind or whose Triton restarted is run again, and both are listed. Each point is a line of
-`rows.jsonl`; what is there already is not run again.
+A point gets a fresh stack (no cache and no queue is carried over, only what the router keeps of
+its learning over any restart), a probe of the bare engine, the run, and the probe again. A point
+whose probe moved, whose generator fell behind or whose Triton restarted is run again, and both are
+listed. Each point is a line of `rows.jsonl`; what is there already is not run again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from loadtest.report import report
 from loadtest.run import fill, run
 from loadtest.stacks import StackError, running
 from loadtest.sweep_pages import write_sweep
+from loadtest.sweep_plan import promises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -44,16 +46,18 @@ FILLING = 1 / 6
 """The part of the closed loop's time that is not counted."""
 
 
-PART_S = 900.0
-"""Of a trace, from where one repetition begins to where the next does."""
-
-
 class SweepError(Exception):
     """A sweep that cannot go on; the message says at which point and why."""
 
 
-def sweep(said: Sweep, folder: Path, drive: Drive, tell: Callable[[str], None]) -> str:
-    """Run every point that is not done yet; return the table as Markdown.
+def sweep(
+    said: Sweep,
+    folder: Path,
+    drive: Drive,
+    tell: Callable[[str], None],
+    repetition: int | None = None,
+) -> str:
+    """Run every point that is not done yet, or those of one repetition; return the table.
 
     Raises:
         SweepError: a stack did not start, or the bare engine did not answer.
@@ -62,22 +66,22 @@ def sweep(said: Sweep, folder: Path, drive: Drive, tell: Callable[[str], None]) 
     folder.mkdir(parents=True, exist_ok=True)
     _pin(said)
     state, work = _State(folder), _Work(said, folder, drive)
-    if state.capacity is None:
-        state.keep_capacity(_settled(work, tell))
-    tell(f"1x is {state.capacity:.3f} requests/s")
-    points = said.points()
+    points = [one for one in said.points() if repetition in (None, one.repetition)]
     for at, point in enumerate(points, 1):
         while (tries := state.tries(point)) <= said.probe.reruns and not state.done(point):
-            tell(f"[{at}/{len(points)}] {point.key}, try {tries + 1}")
+            if point.repetition not in state.capacity_rps:
+                state.keep_capacity(point.repetition, _settled(work, tell))
+            capacity_rps = state.capacity_rps[point.repetition]
+            tell(f"[{at}/{len(points)}] {point.key} of {capacity_rps:.3f}/s, try {tries + 1}")
             try:
-                row = _point(work, point, state.capacity or 0.0, tries)
+                row = _point(work, point, capacity_rps, tries)
             except (StackError, ProbeError) as error:
                 raise SweepError(
                     f"{point.key}: {error}\nRun the same command again to go on"
                 ) from error
             state.keep(row)
             tell(_told(row))
-    return write_sweep(said, state.capacity or 0.0, state.rows, folder)
+    return write_sweep(said, state.capacities, state.rows, folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,26 @@ class _Work:
     folder: Path
     drive: Drive
 
-    def plan(self, stack: Running, **changed: object) -> Plan:
-        """Return the plan against a stack, with the cloud's prices and the sweep's durations."""
-        base = plans.load(plans.ROOT / self.said.plan)
+    def base(self, capacity_rps: float) -> Plan:
+        """Return the plan with the SLOs of an engine of that capacity."""
+        plan = plans.load(plans.ROOT / self.said.plan)
+        wanted = self.said.slo_rps
+        return plan if wanted is None else plan.stretched(wanted / capacity_rps)
+
+    def learnt(self, policy: str) -> Path:
+        """Return where what the router learnt under a policy is kept from point to point.
+
+        It begins with the engine's speed, as it was seen while capacity was measured.
+        """
+        first, kept = (
+            self.folder / f"learnt-{name}.json" for name in (self.said.capacity.policy, policy)
+        )
+        if first.exists() and not kept.exists():
+            shutil.copyfile(first, kept)
+        return kept
+
+    def plan(self, base: Plan, stack: Running, **changed: object) -> Plan:
+        """Return a plan against a stack, with the cloud's prices and the sweep's durations."""
         usual = {
             "grpc": stack.grpc,
             "http": stack.http,
@@ -111,23 +132,28 @@ class _Around:
 
 
 class _State:
-    """What a folder knows of a sweep: its capacity and the rows so far."""
+    """What a folder knows of a sweep: each repetition's capacity, and the rows so far."""
 
     def __init__(self, folder: Path) -> None:
         self._capacity = folder / "capacity.json"
         self._rows = folder / "rows.jsonl"
-        self.capacity: float | None = None
+        self.capacities: dict[str, Row] = {}
         self.rows: list[Row] = []
         if self._capacity.exists():
-            self.capacity = json.loads(self._capacity.read_text("utf-8"))["requests_per_s"]
+            self.capacities = json.loads(self._capacity.read_text("utf-8"))
         if self._rows.exists():
             lines = self._rows.read_text("utf-8").splitlines()
             self.rows = [json.loads(line) for line in lines]
 
-    def keep_capacity(self, found: Row) -> None:
+    @property
+    def capacity_rps(self) -> dict[int, float]:
+        """1x of each repetition that has begun."""
+        return {int(number): one["requests_per_s"] for number, one in self.capacities.items()}
+
+    def keep_capacity(self, repetition: int, found: Row) -> None:
         """Write what was measured; it is not measured again in this folder."""
-        self._capacity.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        self.capacity = found["requests_per_s"]
+        self.capacities[str(repetition)] = found
+        self._capacity.write_text(json.dumps(self.capacities, indent=2) + "\n", encoding="utf-8")
 
     def keep(self, row: Row) -> None:
         """Add a row."""
@@ -181,9 +207,11 @@ def _capacity(work: _Work, tell: Callable[[str], None]) -> Row:
     tell(f"measuring capacity: {asked.clients} clients for {asked.for_s:g} s under {asked.policy}")
     one = said.by_name[asked.policy]
     try:
-        with running(said, one, work.folder / "capacity") as stack:
+        base = work.base(said.slo_rps or 1.0)
+        logs = work.folder / "capacity"
+        with running(said, one, promises(base), logs, work.learnt(one.name)) as stack:
             before = drive(probe(stack.triton, said.probe, 0))
-            plan = work.plan(stack, name="capacity", duration_s=asked.for_s, warmup_s=0.0)
+            plan = work.plan(base, stack, name="capacity", duration_s=asked.for_s, warmup_s=0.0)
             plan = plans_at(plan, POOL_RPS)
             ran = drive(fill(plan, clients=asked.clients, duration_s=asked.for_s))
             after = drive(probe(stack.triton, said.probe, 1))
@@ -214,10 +242,12 @@ def _point(work: _Work, point: Point, capacity_rps: float, tries: int) -> Row:
     """Run one point and return its row."""
     said, drive = work.said, work.drive
     place = work.folder / point.key / f"try-{tries + 1}"
-    with running(said, said.by_name[point.policy], place / "logs") as stack:
+    base = work.base(capacity_rps)
+    one, learnt = said.by_name[point.policy], work.learnt(point.policy)
+    with running(said, one, promises(base), place / "logs", learnt) as stack:
         # The same seed for all policies of a repetition: they are offered the same requests.
-        plan = work.plan(stack, name=point.key, seed=point.repetition)
-        plan = plans_at(plan, point.load * capacity_rps, part=point.repetition - 1)
+        plan = work.plan(base, stack, name=point.key, seed=point.repetition)
+        plan = plans_at(plan, point.load * capacity_rps)
         before = drive(probe(stack.triton, said.probe, _seed(point, 0)))
         time.sleep(SETTLE_S)
         ran = drive(run(plan))
@@ -228,17 +258,13 @@ def _point(work: _Work, point: Point, capacity_rps: float, tries: int) -> Row:
     return {**_row(point, made), "try": tries + 1, **_soundness(said, made, around)}
 
 
-def plans_at(plan: Plan, rate_rps: float, part: int = 0) -> Plan:
-    """Return the plan with its arrivals scaled so that their mean rate is as given.
-
-    A replay begins `part` times `PART_S` later in the trace: repetitions see other bursts.
-    """
+def plans_at(plan: Plan, rate_rps: float) -> Plan:
+    """Return the plan with its arrivals scaled so that their mean rate is as given."""
     shape = plans.shape_of(plan)
     if shape is not None:
         return plan.times(rate_rps / (shape.requests / shape.duration_s))
     said = plan.model_dump()["arrivals"]
-    start_s = said["start_s"] + part * PART_S
-    return plan.changed(arrivals={**said, "speed": None, "rate_rps": rate_rps, "start_s": start_s})
+    return plan.changed(arrivals={**said, "speed": None, "rate_rps": rate_rps})
 
 
 def _seed(point: Point, which: int) -> int:

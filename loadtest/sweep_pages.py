@@ -11,7 +11,7 @@ from loadtest.charts import Chart, Series, svg
 from loadtest.pages import STYLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from loadtest.sweep_plan import Sweep
@@ -35,12 +35,14 @@ COLUMNS = (
 )
 
 
-def write_sweep(said: Sweep, capacity_rps: float, rows: Sequence[Row], folder: Path) -> str:
+def write_sweep(
+    said: Sweep, capacities: Mapping[str, Row], rows: Sequence[Row], folder: Path
+) -> str:
     """Write sweep.json, sweep.md and sweep.html; return the Markdown."""
     lines = table(said, rows)
     void = [row for row in rows if row["void"]]
     head = (
-        f"1x = {capacity_rps:.3f} requests/s{_capacity_note(folder)}. "
+        f"1x: {_capacity_note(capacities)}. "
         f"{said.point_s:g} s a point, the first {said.warmup_s:g} s of which "
         f"are not judged; {said.repetitions} repetitions."
     )
@@ -58,18 +60,20 @@ def write_sweep(said: Sweep, capacity_rps: float, rows: Sequence[Row], folder: P
             "",
         ]
     )
-    body = {"name": said.name, "capacity_rps": capacity_rps, "rows": list(rows)}
+    body = {"name": said.name, "capacity": dict(capacities), "rows": list(rows)}
     (folder / "sweep.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     (folder / "sweep.md").write_text(text, encoding="utf-8")
     (folder / "sweep.html").write_text(_html(said, head, lines, rows, void), encoding="utf-8")
     return text
 
 
-def _capacity_note(folder: Path) -> str:
-    """Return how far the engine's probe moved while capacity was measured."""
-    path = folder / "capacity.json"
-    change = json.loads(path.read_text("utf-8")).get("probe_moved") if path.exists() else None
-    return "" if change is None else f" (the probe moved {change:.0%} around that measurement)"
+def _capacity_note(capacities: Mapping[str, Row]) -> str:
+    """Return each repetition's capacity, and how far the probe moved while it was measured."""
+    return ", ".join(
+        f"{one['requests_per_s']:.3f} requests/s in repetition {number}"
+        + (f" (probe moved {one['probe_moved']:.0%})" if "probe_moved" in one else "")
+        for number, one in sorted(capacities.items())
+    )
 
 
 def table(said: Sweep, rows: Sequence[Row]) -> list[list[str]]:

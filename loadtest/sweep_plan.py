@@ -12,18 +12,25 @@ from enginebuild.strict import Strict, read_file
 from loadtest.plan import ROOT, Count, PlanError, PositiveSeconds, Price, Rate, Share
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from loadtest.plan import Plan
 
 Positive = Annotated[float, Field(gt=0)]
 
 
 class Configuration(Strict):
-    """One way to run the router: a policy file, and what replaces `${NAME}` in it."""
+    """One way to run the router: a policy file, and what replaces `${NAME}` in it.
+
+    `loads` are those of the sweep's at which it runs; by default all.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
     policy: str
     set: dict[str, str | int | float] = Field(default_factory=dict)
     cloud: bool = True
+    loads: tuple[Rate, ...] | None = None
 
 
 class Capacity(Strict):
@@ -61,7 +68,12 @@ class Cloud(Strict):
 
 
 class Sweep(Strict):
-    """All points: every load under every policy, repeated, interleaved."""
+    """All points: every load under every policy, repeated, interleaved.
+
+    Each repetition begins with a measurement of capacity, for days and machines differ. The
+    plan's SLOs are those of an engine that answers `slo_rps` requests/s at most; for another
+    they are stretched by how much slower it is.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
     plan: str
@@ -70,6 +82,7 @@ class Sweep(Strict):
     repetitions: Count = 3
     point_s: PositiveSeconds = 300.0
     warmup_s: Rate = 15.0
+    slo_rps: Annotated[float, Field(gt=0)] | None = None
     capacity: Capacity
     probe: Probe = Probe()
     cores: Cores = Cores()
@@ -82,6 +95,9 @@ class Sweep(Strict):
             raise ValueError(
                 f"capacity.policy is {self.capacity.policy}; the policies are {', '.join(names)}"
             )
+        said = {load for one in self.policies for load in one.loads or ()}
+        if odd := said - set(self.loads):
+            raise ValueError(f"a policy runs at {min(odd):g}, which is not among the loads")
         return self
 
     @property
@@ -98,7 +114,11 @@ class Sweep(Strict):
         for repetition in range(1, self.repetitions + 1):
             for turn, load in enumerate(self.loads):
                 order = self.policies if (repetition + turn) % 2 else self.policies[::-1]
-                made += [Point(policy=one.name, load=load, repetition=repetition) for one in order]
+                made += [
+                    Point(policy=one.name, load=load, repetition=repetition)
+                    for one in order
+                    if one.loads is None or load in one.loads
+                ]
         return made
 
 
@@ -137,13 +157,23 @@ def _is_there(path: str) -> bool:
     return (ROOT / path).is_file()
 
 
-def policy_text(one: Configuration, cloud_url: str) -> str:
-    """Return the policy of a configuration, with its values in place.
+def promises(plan: Plan) -> dict[str, str]:
+    """Return what a policy may call the plan's SLOs by: `${CLASS_ttft_ms}` and so on."""
+    return {
+        f"{one.name}_{name}": f"{limit:.0f}"
+        for one in plan.classes
+        for name, limit in one.slo.model_dump().items()
+        if name != "attainment" and limit is not None
+    }
+
+
+def policy_text(one: Configuration, values: Mapping[str, str]) -> str:
+    """Return the policy of a configuration, with its own values and these in place.
 
     Raises:
         PlanError: the file names a value that is not set.
     """
-    values = {**{name: str(value) for name, value in one.set.items()}, "cloud_url": cloud_url}
+    values = {**values, **{name: str(value) for name, value in one.set.items()}}
     try:
         return Template((ROOT / one.policy).read_text(encoding="utf-8")).substitute(values)
     except KeyError as error:

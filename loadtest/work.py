@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadtest import traces
-from loadtest.arrivals import poisson, replay, speed_for, stream
+from loadtest.arrivals import poisson, replay, sample, speed_for, stream
 from loadtest.plan import PlanError, Replay, shape_of
 from loadtest.prompts import corpus
 
@@ -58,15 +58,20 @@ def _due(plan: Plan, rows: list[Row]) -> list[tuple[float, Row | None]]:
     said = plan.arrivals
     if isinstance(said, Replay):
         try:
-            speed = said.speed or speed_for(
-                rows, said.rate_rps or 0.0, plan.duration_s, said.start_s
-            )
+            return list(_replayed(plan, said, rows))
         except ValueError as error:
             raise PlanError(f"plan {plan.name}: {error}") from error
-        return list(replay(rows, speed, plan.duration_s, said.start_s))
     shape = shape_of(plan)
     assert shape is not None, "only a replay has no shape"
     return [(at_s, None) for at_s in poisson(shape, plan.seed)]
+
+
+def _replayed(plan: Plan, said: Replay, rows: list[Row]) -> list[tuple[float, Row]]:
+    rate_rps, duration_s = said.rate_rps or 0.0, plan.duration_s
+    if said.sample:
+        return sample(rows, rate_rps, duration_s, plan.seed)
+    speed = said.speed or speed_for(rows, rate_rps, duration_s, said.start_s)
+    return replay(rows, speed, duration_s, said.start_s)
 
 
 class _Classes:

@@ -1,5 +1,8 @@
 """The generator end to end, in this process, against doors before a corridor of fakes."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from edges.doors import GRPC, HTTP, grpc_door, http_door
 from loadtest.report import report
@@ -7,7 +10,7 @@ from loadtest.run import fill, run
 from loadtest.work import schedule
 from offers import CHAT, FAST, plan
 
-from forebay.errors import EngineUnavailable
+from forebay.errors import EngineUnavailable, Overloaded
 from forebay.testing import FakeEngine
 
 pytestmark = pytest.mark.slow
@@ -42,6 +45,28 @@ async def test_openai_end_to_end():
     moves = [(one["move"], one["target"], one["count"]) for one in body["decisions"]]
     assert moves == [("first", "local", body["offered"])]
     assert all(len(o.itl_ms) == 3 for o in ran.outcomes)
+
+
+class Late(FakeEngine):
+    """An engine that takes its time to be full."""
+
+    async def generate(self, call):
+        await asyncio.sleep(0.1)
+        raise Overloaded("it is full", 1.0)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("engine", "ended"),
+    [
+        (FakeEngine(script=("a", " b"), finish="length", gap_s=0.1), ("served", "OK", "")),
+        (Late(), ("refused", "STREAM_ERROR", "overloaded")),
+    ],
+)
+async def test_comments_in_a_silent_stream_are_no_events(engine, ended):
+    async with http_door(engine, replace(HTTP, silence_s=0.02)) as back:
+        ran = await run(wired(back, "openai"))
+    assert {(o.ended, o.code, o.reason) for o in ran.outcomes} == {ended}
 
 
 DOORS = [("grpc", grpc_door, GRPC), ("openai", http_door, HTTP)]

@@ -32,7 +32,8 @@ def test_every_plan_of_ours_can_be_drawn(path):
 def test_every_sweep_of_ours_loads_with_its_policies(path):
     said = sweep_plan.load(path)
     for one in said.policies:
-        assert "${" not in sweep_plan.policy_text(one, "http://127.0.0.1:9/v1")
+        values = sweep_plan.promises(load(ROOT / said.plan)) | {"cloud_url": "http://127.0.0.1:9"}
+        assert "${" not in sweep_plan.policy_text(one, values)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +147,29 @@ def test_a_policy_that_names_a_value_that_is_not_set_is_told(tmp_path, monkeypat
     monkeypatch.setattr(sweep_plan, "ROOT", tmp_path)
     (tmp_path / "cap.yaml").write_text("limit: ${cap}\ncloud: ${cloud_url}\n")
     one = sweep_plan.Configuration(name="cap", policy="cap.yaml", set={"cap": 7})
-    assert sweep_plan.policy_text(one, "U") == "limit: 7\ncloud: U\n"
+    assert sweep_plan.policy_text(one, {"cloud_url": "U"}) == "limit: 7\ncloud: U\n"
     with pytest.raises(PlanError, match=r"cap.yaml has \$\{cap\}, which policy cap does not set"):
-        sweep_plan.policy_text(one.model_copy(update={"set": {}}), "U")
+        sweep_plan.policy_text(one.model_copy(update={"set": {}}), {"cloud_url": "U"})
+
+
+def test_a_policy_promises_what_the_plan_does_stretched_for_a_slower_engine():
+    said = plan(classes=[{**CHAT, "slo": {"ttft_ms": 1000, "e2e_ms": 4000, "attainment": 0.9}}])
+    slower = said.stretched(4.5 / 1.5)
+    assert sweep_plan.promises(slower) == {"chat_ttft_ms": "3000", "chat_e2e_ms": "12000"}
+    assert slower.classes[0].slo.attainment == 0.9
+
+
+def test_a_sample_is_of_the_whole_trace():
+    arrivals = {"kind": "trace", "rate_rps": 2, "sample": True}
+    said = plan(arrivals=arrivals, traces=["data/traces/azure_2023_conv.csv"], duration_s=60)
+    jobs = schedule(said)
+    assert 90 < len(jobs) < 150
+    assert jobs[0].at_s < 5
+    assert jobs[-1].at_s > 55
+    with pytest.raises(PlanError, match="lower the rate"):
+        schedule(said.changed(arrivals={**arrivals, "rate_rps": 2000}))
+    with pytest.raises(ValueError, match="goes with rate_rps alone"):
+        plan(arrivals={**arrivals, "start_s": 3})
 
 
 def test_paths_of_a_plan_are_relative_to_the_checkout():

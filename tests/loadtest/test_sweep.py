@@ -137,11 +137,23 @@ def test_void_rows_are_not_in_the_table():
 
 def test_the_pages_hold_the_table_and_the_figures(tmp_path):
     rows = [row(point) for point in sweep().points()]
-    text = write_sweep(sweep(), 4.0, rows, tmp_path)
+    text = write_sweep(sweep(), {"1": {"requests_per_s": 4.0, "probe_moved": 0.02}}, rows, tmp_path)
     assert text.count("\n| ") == 1 + 6
     page = (tmp_path / "sweep.html").read_text()
     assert page.count("<svg") == 3
-    assert "1x = 4.000 requests/s" in page
+    assert "1x: 4.000 requests/s in repetition 1 (probe moved 2%)" in page
+
+
+def test_a_policy_may_run_at_some_loads_and_a_repetition_alone(ran, tmp_path):
+    seen, _ = ran
+    said = sweep(
+        policies=[{"name": "fifo", "policy": "f"}, {"name": "cap", "policy": "c", "loads": [2]}]
+    )
+    sweeps.sweep(said, tmp_path, no_drive, lambda _: None, 2)
+    assert sorted(seen) == ["cap-2x-2", "fifo-0.5x-2", "fifo-1x-2", "fifo-2x-2"]
+    assert list(json.loads((tmp_path / "capacity.json").read_text())) == ["2"]
+    with pytest.raises(ValueError, match="a policy runs at 3, which is not among the loads"):
+        sweep(policies=[{"name": "fifo", "policy": "f", "loads": [3]}])
 
 
 @pytest.mark.parametrize(
