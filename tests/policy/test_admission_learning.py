@@ -309,7 +309,7 @@ def test_the_replica_that_has_the_prefix_is_preferred_until_it_is_loaded(replica
         loading = made.ask(ask(kept, prompt=1_500, at=1.0), 1.0)
         made.state.pools["local"].queue.remove(loading)
         loading.state = "placed"
-        where.place(loading, 1_500, 1.0)
+        where.place(loading, 1_500, 1.0, 1.0)
     assert made.offer(ask(PRIVATE, **PROMPT, at=1.0), 1.0).placement.replica != has
 
 

@@ -37,8 +37,10 @@ def test_an_idle_engine_takes_a_request_and_says_what_it_expects():
     assert found.waited_s == 0.25
     # One step of 10 ms with 100 prompt tokens of 0.1 ms, after 250 ms that have passed.
     assert found.predicted.ttft_s == pytest.approx(0.25 + 0.01 + 0.01)
-    assert found.predicted.tpot_s == pytest.approx(0.01 + 0.001 + 0.0001)
-    assert found.predicted.e2e_s == pytest.approx(0.27 + 50 * 0.0111)
+    # Its own prompt takes that much of the six seconds over which prompts are averaged.
+    tpot_s = (0.01 + 0.001 + 0.0001) / (1 - 100 * 0.0001 / 6)
+    assert found.predicted.tpot_s == pytest.approx(tpot_s)
+    assert found.predicted.e2e_s == pytest.approx(0.27 + 50 * tpot_s)
 
 
 def test_streams_and_prompts_before_it_are_in_the_prediction():
@@ -288,6 +290,6 @@ def test_every_reason_of_admission_is_decided_in_this_file():
     source = Path(__file__).read_text(encoding="utf-8")
     elsewhere = {
         "ROUTE_MATCHED", "CLASS_NAMED", "TARGET_NAMED", "DEFAULT_ROUTE", "VERDICT_FAILED",
-        "DECLINED", "ENGINE_FAILED", "NOT_BUILT", "DRAINING",
+        "DECLINED", "ENGINE_FAILED", "NOT_BUILT", "DRAINING", "FOR_A_PERSON", "SLOW_START",
     }  # fmt: skip
     assert {r.name for r in Reason if f"Reason.{r.name}" not in source} <= elsewhere

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from forebay.edges import cloud
+from forebay.edges import cloud, learnt
 from forebay.edges.admission import LoopAdmission
 from forebay.edges.ownership import Ownership
 from forebay.edges.triton import EngineFiles, Prompts, ReplicatedEngine
 from forebay.errors import SettingsError
 from forebay.policy.admission import CloudBreakers, Controller
 from forebay.policy.admission.book import places
+from forebay.policy.admission.memory import remembered
 from forebay.policy.replicas import ReplicaAddress
 from forebay.wiring import pools
 from forebay.wiring.pools import Pool
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from forebay.policy.admission.memory import Memory
     from forebay.policy.choose import Policy
     from forebay.policy.ownership import Holding
     from forebay.policy.rules import Triton
@@ -44,18 +46,21 @@ class Engines:
         """
         self._settings = settings
         self._clock = clock
-        self.clouds = {
-            target: made
-            for target, rule in policy.targets.items()
-            if (made := cloud.engine(target, rule, clock, os.environ)) is not None
-        }
         local = {t: rule.triton for t, rule in policy.targets.items() if rule.triton is not None}
-        self.pool_of = dict.fromkeys(self.clouds, "") | {t: self._name(r) for t, r in local.items()}
+        away = {t: rule for t, rule in policy.targets.items() if rule.adapter in cloud.ADAPTERS}
+        self.pool_of = dict.fromkeys(away, "") | {t: self._name(r) for t, r in local.items()}
         tiers = {name: tier.weight for name, tier in policy.document.tiers.items()}
         self.breakers = CloudBreakers()
         known = places(policy, self.pool_of)
         controller = Controller(known, tiers=tiers, outside=self.breakers)
         self.admission = LoopAdmission(controller, clock)
+        self.clouds = {
+            target: made
+            for target, rule in away.items()
+            if (made := cloud.engine(target, rule, clock, os.environ, self.admission)) is not None
+        }
+        self._learnt = settings.home / "learnt.json"
+        self._memory = controller.state.memory = learnt.load(self._learnt)
         self.pools: dict[str, Pool] = {}
         self.by_target: dict[str, Engine] = dict(self.clouds)
         for target, rule in local.items():
@@ -63,7 +68,9 @@ class Engines:
             name = self.pool_of[target]
             if name not in self.pools:
                 static = self._static(rule)
-                self.pools[name] = Pool(name, rule, static, files, self.admission, clock)
+                pool = Pool(name, rule, static, files, self.admission, clock)
+                pool.known = self._memory.speed(pool.build)
+                self.pools[name] = pool
             pool = self.pools[name]
             self.by_target[target] = ReplicatedEngine(Prompts(files), pool.engines)
 
@@ -73,6 +80,7 @@ class Engines:
             for pool in self.pools.values():
                 watchers.create_task(pool.watch())
             watchers.create_task(self.admission.learn())
+            watchers.create_task(learnt.keep(self._learnt, self._remembered))
             if self._settings.owners is not None:
                 watchers.create_task(self._share(self._settings.owners))
 
@@ -92,6 +100,11 @@ class Engines:
         members = (member for pool in self.pools.values() for member in pool.members.values())
         first = next(members, None)
         return None if first is None else GRPCInferenceServiceStub(first.channel)
+
+    def _remembered(self) -> Memory:
+        state, now_s = self.admission.controller.state, self._clock.now_s()
+        builds = {name: pool.build for name, pool in self.pools.items()}
+        return remembered(state, builds, self._memory, now_s)
 
     async def _share(self, owners: Path) -> None:
         """Divide the replicas among the routers that name the same file, over and over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,7 +15,7 @@ from forebay.edges.triton import CHANNEL_OPTIONS, Identity, TritonEngine
 from forebay.edges.triton_metrics import MetricsScraper
 from forebay.errors import ForebayError
 from forebay.policy.admission import Coefficients, ReplicaSpec
-from forebay.policy.admission.model import UNKNOWN
+from forebay.policy.admission.model import UNKNOWN, Speed
 from forebay.values import Call, Request, Sampling, Text
 from forebay.wiring.settings import CHECKOUT
 
@@ -53,6 +53,7 @@ class Pool:
     """The replicas that serve one engine, found as its rule says.
 
     `engines` is what targets answer with, by the replica's name; it changes as replicas do.
+    `known` is how fast this build was in an earlier life of the router.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Pool:
     files: EngineFiles
     admission: LoopAdmission
     clock: Clock
+    known: Speed | None = None
     engines: dict[str, TritonEngine] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -71,6 +73,12 @@ class Pool:
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(found.run())
             watchers.create_task(self._prove())
+
+    @property
+    def build(self) -> str:
+        """What is remembered of the engine goes by this: its manifest's digest, else its pool."""
+        stated = self.files.stated
+        return self.name if stated is None else stated.digest
 
     async def close(self) -> None:
         """Close every connection."""
@@ -130,7 +138,7 @@ class Pool:
         channel = grpc.aio.insecure_channel(name, options=CHANNEL_OPTIONS)
         identity = Identity(channel, model, name, self.files.stated, self.clock)
         engine = TritonEngine(channel, model, self.files, self.clock, identity=identity)
-        spec = spec_of(name, self.name, self.files)
+        spec = replace(spec_of(name, self.name, self.files), known=self.known)
         replica = self.admission.controller.join(spec, self.clock.now_s())
         member = Member(address, channel, identity, engine, replica)
         if address.metrics is not None:

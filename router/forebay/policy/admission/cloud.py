@@ -41,6 +41,10 @@ class Quantiles:
         _, value = self._line.popleft()
         del self._order[bisect_left(self._order, value)]
 
+    def soonest(self) -> float:
+        """Return what hardly any value was below; nothing is too soon until enough were seen."""
+        return self._order[len(self._order) // 100] if len(self._order) >= ENOUGH else 0.0
+
     def at(self, share: float) -> float:
         """Return the quantile `share` (0-1)."""
         if len(self._order) < ENOUGH:
@@ -66,6 +70,10 @@ class CloudLatency:
         """Forget answers that are too old at `now_s`."""
         self._ttft.forget(now_s - FORGET_S)
         self._tpot.forget(now_s - FORGET_S)
+
+    def soonest_s(self) -> float:
+        """Return the TTFT that a deadline must leave room for: one of a hundred is faster."""
+        return self._ttft.soonest()
 
     def ttft_s(self, share: float = 0.99) -> float:
         """Return the tracked quantile of TTFT."""

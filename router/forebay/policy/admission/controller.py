@@ -18,6 +18,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission import decide
+from forebay.policy.admission.judge import caution
 from forebay.policy.admission.model import mean
 from forebay.policy.admission.outside import Open
 from forebay.policy.admission.replica import Replica
@@ -81,10 +82,10 @@ class Controller:
         It is taken to be as fast as those that are there have turned out to be.
         """
         pool = self.state.pools[spec.pool]
-        others = [one.coefficients for one in pool.replicas.values() if one.learnt]
+        others = [one.speed for one in pool.replicas.values() if one.learnt]
         replica = Replica(spec, now_s)
         if others:
-            replica.coefficients = mean(others)
+            replica.begin(mean(others))
         pool.replicas[spec.name] = replica
         self._stir(spec.pool)
         return replica
@@ -155,6 +156,8 @@ class Controller:
             if replica is not None:
                 replica.first(ticket, count, now_s)
                 self._stir(replica.spec.pool)
+            else:
+                self.state.exits.spoke(ticket.target, ticket.placed_s, now_s)
         elif replica is not None:
             replica.later(ticket, count, now_s)
         ticket.tokens += count
@@ -262,7 +265,7 @@ class Controller:
         self.forget(ticket)
         state, ask, placement = self.state, ticket.ask, found.placement
         learnt = state.learnt(ask.terms)
-        if isinstance(placement, Spill):
+        if isinstance(placement, Spill) and state.pool(ask.target) is not None:
             learnt.placed(spilled=True)
         if isinstance(placement, Admit | Downgrade):
             ticket.state, ticket.target, ticket.placed_s = "placed", placement.target, now_s
@@ -281,7 +284,8 @@ class Controller:
         pool = self.state.pools[replica.spec.pool]
         ticket.replica = replica
         ticket.expected_s = now_s + look.ahead.ttft_s
-        replica.place(ticket, look.prefill, now_s)
+        ticket.expected_tpot_s = look.ahead.tpot_s
+        replica.place(ticket, look.prefill, caution(replica, learnt, now_s), now_s)
         pool.homes.sent(ticket.ask.blocks, replica.spec.name)
         c = replica.coefficients
         pool.queue.charge(ticket, c.d_s * look.prefill + c.b_s * learnt.mean_tokens)

@@ -139,7 +139,8 @@ def _anywhere(state: State, ask: Ask) -> Reason | None:
         return Reason.PROMPT_TOO_LONG
     if state.full(ask.terms):
         return Reason.CLASS_FULL
-    return None
+    usd = state.exits.usd(ask, state.learnt(ask.terms), ask.target)
+    return Reason.COST_CAP if state.exits.too_dear(ask, usd) else None
 
 
 def _leave(state: State, ticket: Ticket, why: Reason, now_s: float) -> Verdict:
@@ -218,12 +219,17 @@ def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
 
 def _at_cloud(state: State, ask: Ask, now_s: float) -> Verdict:
     """Return whether a cloud takes a request now; it has no queue of ours."""
-    usd = state.exits.usd(ask, state.learnt(ask.terms), ask.target)
+    learnt, waited_s = state.learnt(ask.terms), now_s - ask.arrived_s
+    usd = state.exits.usd(ask, learnt, ask.target)
     why = _anywhere(state, ask) or state.exits.closed(ask, ask.target, usd, now_s)
-    waited_s = now_s - ask.arrived_s
-    if why is not None:
-        return Verdict(Refuse(ask.target, why, against(state, ask, why, now_s), 1.0, waited_s))
-    return Verdict(Admit(ask.target, ask.target, waited_s=waited_s))
+    if why is None:
+        return Verdict(Admit(ask.target, ask.target, waited_s=waited_s))
+    spill_to = ask.terms.spill_to
+    if why is Reason.TARGET_FULL and spill_to is not None:
+        usd = state.exits.usd(ask, learnt, spill_to)
+        if state.exits.barred(ask, learnt, spill_to, usd, now_s) is None:
+            return Verdict(Spill(spill_to, ask.target, why, usd, waited_s))
+    return Verdict(Refuse(ask.target, why, against(state, ask, why, now_s), 1.0, waited_s))
 
 
 def cloud_in_time(state: State, ask: Ask, found: Placement, now_s: float) -> Placement:

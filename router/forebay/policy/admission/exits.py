@@ -27,6 +27,13 @@ PACE_WAIT_S = 1.0
 LIKELY = 0.5
 """The quantile of TTFT that must still fit at the end; else the answer would be late and dear."""
 
+SILENT = 3.0
+"""A call that ended without a word, whoever ended it, is a cloud's fault beyond so many times the
+slowest of a hundred first tokens: a deadline or a client cuts short what would never have come."""
+
+SILENT_LEAST_S = 1.0
+"""No silence shorter than this says anything."""
+
 SHORT = 0.25
 """How long a short answer is, of the mean one: at the end the hope for one is worth its price."""
 
@@ -104,15 +111,21 @@ class Exits:
 
     def closed(self, ask: Ask, target: str, usd: float, now_s: float) -> Reason | None:
         """Return what stands against calling a cloud, fast enough or not."""
-        place = self._places[target]
-        inflight = self.clouds[target].inflight
+        place, cloud = self._places[target], self.clouds[target]
         if ask.prompt_tokens > ask.room_tokens and ask.target == target:
             return Reason.PROMPT_TOO_LONG
-        if ask.terms.max_usd is not None and usd > ask.terms.max_usd:
+        if self.too_dear(ask, usd):
             return Reason.COST_CAP
-        if place.max_inflight is not None and inflight >= place.max_inflight:
+        if ask.deadline_s is not None and now_s + cloud.soonest_s() > ask.deadline_s:
+            return Reason.DEADLINE_AT_RISK
+        if place.max_inflight is not None and cloud.inflight >= place.max_inflight:
             return Reason.TARGET_FULL
         return self._outside.bars(target, ask, usd, now_s)
+
+    def too_dear(self, ask: Ask, usd: float) -> bool:
+        """Return whether a request would cost more than its class lets it, all rungs together."""
+        most = ask.terms.max_usd
+        return most is not None and usd > 0 and ask.spent_usd + usd > most
 
     def sent(self, ask: Ask, target: str, usd: float, now_s: float) -> None:
         """Note that a request goes to a cloud now."""
@@ -123,6 +136,20 @@ class Exits:
         """Note how a request ended that went to a cloud at `sent_s`."""
         self.clouds[target].inflight -= 1
         self._outside.ended(target, outcome, sent_s, now_s)
+
+    def spoke(self, target: str, sent_s: float, now_s: float) -> None:
+        """Note that the first token came of a request that went to a cloud at `sent_s`."""
+        self._outside.spoke(target, sent_s, now_s)
+
+    def silent(self, target: str, sent_s: float, now_s: float) -> None:
+        """Note that a call sent at `sent_s` was ended before its cloud had said a word."""
+        enough_s = max(SILENT_LEAST_S, SILENT * self.clouds[target].ttft_s())
+        if now_s - sent_s > enough_s:
+            self._outside.broke(target, sent_s, now_s)
+
+    def full(self, target: str, later_s: float, sent_s: float, now_s: float) -> None:
+        """Note that a cloud said to a call sent at `sent_s` that it is full."""
+        self._outside.full(target, later_s, sent_s, now_s)
 
 
 def _last_s(ask: Ask, output_tokens: float, ttft_s: float, tpot_s: float) -> float | None:

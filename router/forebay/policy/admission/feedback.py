@@ -36,9 +36,7 @@ class Margin:
 
     def factor(self, now_s: float) -> float:
         """Return what a prediction is multiplied by before it is held against its SLO."""
-        if self.seen_s is None:
-            return 1.0
-        quiet_s = now_s - self.seen_s
+        quiet_s = 0.0 if self.seen_s is None else now_s - self.seen_s
         fading = 0.5 ** (quiet_s / QUIET_S) if quiet_s > QUIET_S and self.log > 0 else 1.0
         return math.exp(self.log * fading)
 

@@ -23,6 +23,9 @@ BIND_LATE_S = 0.12
 BIND_FACTOR = 1.5
 """What part of a prompt's time decoding beside it costs, roughly."""
 
+SPREADS = 2.0
+"""So many mean errors are added to a prediction before it is held against a promise."""
+
 KV_KEPT = 0.1
 """The share of KV cache that classes which may leave do not touch, where one is that may not."""
 
@@ -47,6 +50,11 @@ class Look:
         """Return the prediction as decisions carry it: from arrival, `elapsed_s` ago."""
         ahead = self.ahead
         return Prediction(elapsed_s + ahead.ttft_s, ahead.tpot_s, elapsed_s + ahead.e2e_s)
+
+
+def caution(replica: Replica, learnt: ClassFeedback, now_s: float) -> float:
+    """Return what a TPOT is multiplied by before it is held against a promise of the class."""
+    return learnt.rate.factor(now_s) * (1.0 + SPREADS * replica.tpot_spread)
 
 
 def limit(ask: Ask, replica: Replica, place: Place, now_s: float, *, kept: bool) -> Reason | None:
@@ -101,22 +109,29 @@ def _breaks(
     ask: Ask, replica: Replica, learnt: ClassFeedback, ahead: Prediction, now_s: float
 ) -> bool:
     """Return whether the promise would break, or that of a stream inside."""
-    if ask.terms.at_risk and _late(ask, learnt, ahead, now_s):
+    if ask.terms.at_risk and _late(ask, replica, learnt, ahead, now_s):
         return True
     tightest_s = replica.tightest_s()
     return tightest_s is not None and ahead.tpot_s > tightest_s
 
 
-def _late(ask: Ask, learnt: ClassFeedback, ahead: Prediction, now_s: float) -> bool:
-    """Return whether an answer would break its class's promise, by predictions as trusted."""
+def _late(
+    ask: Ask, replica: Replica, learnt: ClassFeedback, ahead: Prediction, now_s: float
+) -> bool:
+    """Return whether an answer would break its class's promise, by predictions as trusted.
+
+    They are held against it with the errors that this replica's predictions have had, and with
+    what the class's own misses have taught.
+    """
     terms, elapsed_s = ask.terms, now_s - ask.arrived_s
     if terms.ttft_s is not None:
         first_s = elapsed_s + ahead.ttft_s * learnt.ttft.factor(now_s)
+        first_s += SPREADS * replica.ttft_spread_s
         if first_s > terms.ttft_s:
             return True
     if terms.tpot_s is None and terms.e2e_s is None:
         return False
-    factor = learnt.rate.factor(now_s)
+    factor = caution(replica, learnt, now_s)
     if terms.tpot_s is not None and ahead.tpot_s * factor > terms.tpot_s:
         return True
     return terms.e2e_s is not None and elapsed_s + ahead.e2e_s * factor > terms.e2e_s

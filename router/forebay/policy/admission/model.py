@@ -117,14 +117,34 @@ def _robust(
     return change
 
 
-def mean(fits: Sequence[Coefficients]) -> Coefficients:
-    """Return the mean of several engines' coefficients: what a further one of them starts with."""
-    count = len(fits)
-    return Coefficients(
-        sum(one.a_s for one in fits) / count,
-        sum(one.b_s for one in fits) / count,
-        sum(one.c_s for one in fits) / count,
-        sum(one.d_s for one in fits) / count,
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast an engine turned out to be, and how wrong predictions of it were.
+
+    `lag_s` is what every first token takes beside its steps; `ttft_spread_s` the mean error of a
+    predicted TTFT, `tpot_spread` by what share a TPOT exceeds its prediction on average.
+    """
+
+    step: Coefficients
+    lag_s: float = 0.0
+    ttft_spread_s: float = 0.0
+    tpot_spread: float = 0.0
+
+
+def mean(found: Sequence[Speed]) -> Speed:
+    """Return the mean of several engines: what a further one of them starts with."""
+    count = len(found)
+    steps = [one.step for one in found]
+    return Speed(
+        Coefficients(
+            sum(one.a_s for one in steps) / count,
+            sum(one.b_s for one in steps) / count,
+            sum(one.c_s for one in steps) / count,
+            sum(one.d_s for one in steps) / count,
+        ),
+        sum(one.lag_s for one in found) / count,
+        sum(one.ttft_spread_s for one in found) / count,
+        sum(one.tpot_spread for one in found) / count,
     )
 
 

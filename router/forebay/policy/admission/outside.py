@@ -28,9 +28,21 @@ class Outside(Protocol):
         """Note how a request ended that had been sent at `sent_s`."""
         ...
 
+    def spoke(self, target: str, sent_s: float, now_s: float) -> None:
+        """Note that the first token of a request came."""
+        ...
+
+    def broke(self, target: str, sent_s: float, now_s: float) -> None:
+        """Note that the target is at fault, though a request's end does not say so."""
+        ...
+
+    def full(self, target: str, later_s: float, sent_s: float, now_s: float) -> None:
+        """Note that the target said it is full, and to come back in `later_s` seconds."""
+        ...
+
 
 class Open:
-    """Nothing stands against any cloud."""
+    """Nothing stands against any cloud, and nothing is learnt of it."""
 
     def bars(self, target: str, ask: Ask, usd: float, now_s: float) -> Reason | None:  # noqa: ARG002
         """Return None."""
@@ -42,8 +54,17 @@ class Open:
     def ended(self, target: str, outcome: Outcome, sent_s: float, now_s: float) -> None:
         """Note nothing."""
 
+    def spoke(self, target: str, sent_s: float, now_s: float) -> None:
+        """Note nothing."""
 
-class Allowance:
+    def broke(self, target: str, sent_s: float, now_s: float) -> None:
+        """Note nothing."""
+
+    def full(self, target: str, later_s: float, sent_s: float, now_s: float) -> None:
+        """Note nothing."""
+
+
+class Allowance(Open):
     """A budget as a token bucket: `usd_per_s` flows in, at most `hours` of it are kept.
 
     A bucket of a minute refuses bursts that an hour's mean would pay; an hour is the least.

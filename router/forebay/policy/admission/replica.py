@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from forebay.policy.admission.affinity import PrefixCache
 from forebay.policy.admission.line import PromptLine
-from forebay.policy.admission.model import Sample, fit, steps_to_first_token
+from forebay.policy.admission.model import Sample, Speed, fit, steps_to_first_token
 from forebay.policy.health import Health
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ GUESSED_PROMPT = 256
 
 LAG_STEP = 0.05
 MAX_LAG_S = 1.0
+
+SPREAD_STEP = 0.05
+"""How fast the size of a prediction's error follows what was seen."""
+
+WORST_S, WORST_SHARE = 10.0, 1.0
+"""The largest error of a TTFT and of a TPOT that counts: a client that reads slowly, or a pause of
+the machine, is not how an engine is."""
 
 SILENT_S = 1.0
 """A stream that brought no token for so long does not time its engine's steps: another one does,
@@ -71,17 +78,17 @@ class Replica:
         "running",
         "scrape",
         "spec",
+        "tpot_spread",
+        "ttft_spread_s",
     )
 
     def __init__(self, spec: ReplicaSpec, now_s: float) -> None:
         self.spec = spec
-        self.coefficients = spec.prior
         self.cache = PrefixCache(spec.kv_tokens)
         self.line = PromptLine()
         self.running: dict[Ticket, None] = {}
         self.kv = 0
         self.reserved = 0
-        self.lag_s = 0.0
         self.health = Health()
         self.ours = True
         self.learnt = False
@@ -93,6 +100,17 @@ class Replica:
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._fresh = 0
         self._tight: Counter[float] = Counter()
+        self.begin(spec.known or Speed(spec.prior))
+
+    def begin(self, speed: Speed) -> None:
+        """Take the engine to be as fast as told."""
+        self.coefficients, self.lag_s = speed.step, speed.lag_s
+        self.ttft_spread_s, self.tpot_spread = speed.ttft_spread_s, speed.tpot_spread
+
+    @property
+    def speed(self) -> Speed:
+        """How fast the engine has turned out to be."""
+        return Speed(self.coefficients, self.lag_s, self.ttft_spread_s, self.tpot_spread)
 
     # ---- what is inside ----------------------------------------------------------------
 
@@ -141,13 +159,13 @@ class Replica:
         return self.line.left + self.foreign_waiting * GUESSED_PROMPT
 
     def tightest_s(self) -> float | None:
-        """Return the strictest TPOT that a request inside was promised."""
+        """Return the strictest TPOT that a prediction must keep for the requests inside."""
         return min(self._tight, default=None)
 
-    def prefill_share(self, now_s: float) -> float:
-        """Return the share of the engine's time that prompts have been taking of late."""
+    def prefill_share(self, now_s: float, more: int) -> float:
+        """Return the share of the engine's time that prompts take, with one of `more` tokens."""
         tokens_per_s, at_s = self._arrivals
-        rate = tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S)
+        rate = tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S) + more / ARRIVALS_S
         return min(BUSIEST, rate * self.coefficients.d_s)
 
     # ---- what a further request would find ---------------------------------------------
@@ -172,7 +190,7 @@ class Replica:
         ttft_s = self.lag_s + begun_s + steps * step_s + c.d_s * prompts
         kv = self.kv + self.line.prompt_tokens + self.foreign_kv + ask.prompt_tokens
         alone_s = c.a_s + c.b_s * (self.inside + 1) + c.c_s * kv
-        tpot_s = alone_s / (1.0 - self.prefill_share(now_s))
+        tpot_s = alone_s / (1.0 - self.prefill_share(now_s, prefill))
         return ttft_s, tpot_s, ttft_s + min(ask.max_tokens, output_tokens) * tpot_s
 
     def idle(self, prompt_tokens: int) -> tuple[float, float]:
@@ -184,8 +202,12 @@ class Replica:
 
     # ---- what happens -------------------------------------------------------------------
 
-    def place(self, ticket: Ticket, prefill: int, now_s: float) -> None:
-        """Count a request from now on; `prefill` of its prompt is not cached."""
+    def place(self, ticket: Ticket, prefill: int, margin: float, now_s: float) -> None:
+        """Count a request from now on; `prefill` of its prompt is not cached.
+
+        `margin` is by how much its class distrusts predictions of TPOT: whoever comes later is
+        held against its promise by the same measure.
+        """
         ask = ticket.ask
         if not self.health.takes(now_s):
             self.health = self.health.probing(now_s)
@@ -197,7 +219,8 @@ class Replica:
         self.reserved += ask.prompt_tokens + ask.max_tokens
         ticket.alone = backlog < 1.0
         if ask.terms.tpot_s is not None:
-            self._tight[ask.terms.tpot_s] += 1
+            ticket.tight_s = ask.terms.tpot_s / max(1.0, margin)
+            self._tight[ticket.tight_s] += 1
         self.cache.remember(ask.blocks)
 
     def first(self, ticket: Ticket, count: int, now_s: float) -> None:
@@ -211,7 +234,13 @@ class Replica:
         if self.probe is None:
             self.probe = ticket
         miss_s = now_s - ticket.expected_s
+        self.ttft_spread_s += SPREAD_STEP * (min(abs(miss_s), WORST_S) - self.ttft_spread_s)
         self.lag_s += LAG_STEP * max(-self.lag_s, min(MAX_LAG_S - self.lag_s, miss_s))
+
+    def paced(self, ticket: Ticket, tpot_s: float) -> None:
+        """Note the TPOT of an answer that has ended."""
+        over = tpot_s / ticket.expected_tpot_s - 1.0 if ticket.expected_tpot_s else 0.0
+        self.tpot_spread += SPREAD_STEP * (min(max(over, 0.0), WORST_SHARE) - self.tpot_spread)
 
     def later(self, ticket: Ticket, count: int, now_s: float) -> None:
         """Note further tokens of a running stream; one stream of each engine times its steps."""
@@ -240,8 +269,8 @@ class Replica:
         if self.probe is ticket:
             self.probe = next(reversed(self.running), None)
         self.reserved -= ask.prompt_tokens + ask.max_tokens
-        if ask.terms.tpot_s is not None:
-            self._loosen(ask.terms.tpot_s)
+        if ticket.tight_s is not None:
+            self._loosen(ticket.tight_s)
         self._idle_s = now_s
 
     # ---- how fast it is -----------------------------------------------------------------

@@ -25,11 +25,19 @@ def against(state: State, ask: Ask, why: Reason, now_s: float) -> str:
         return _CLOUD[why].format(target=(spilling and ask.terms.spill_to) or ask.target)
     pool = state.pool(ask.target)
     if pool is None:
-        return "it takes no more at once"
+        return _at_cloud(state, ask, why)
     if why is Reason.WAITING_FULL:
         return f"{len(pool.queue)} requests wait for it already"
     nearest = min(pool.replicas.values(), key=lambda one: one.inside, default=None)
     return "it has no replica" if nearest is None else _nearest(state, ask, nearest, why, now_s)
+
+
+def _at_cloud(state: State, ask: Ask, why: Reason) -> str:
+    """Return what stands against a cloud that is neither too dear nor broken."""
+    if why is not Reason.DEADLINE_AT_RISK:
+        return "it takes no more at once"
+    soonest_s = state.exits.clouds[ask.target].soonest_s()
+    return f"its first token takes {soonest_s:.2f} s at least, and the deadline is sooner"
 
 
 _CLOUD = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from forebay.policy.admission.affinity import Homes
 from forebay.policy.admission.exits import Exits
 from forebay.policy.admission.feedback import ClassFeedback
+from forebay.policy.admission.memory import Memory
 from forebay.policy.admission.queue import Queue
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class State:
         self.by_class: Counter[str] = Counter()
         self.by_target: Counter[str] = Counter()
         self.classes: dict[str, ClassFeedback] = {}
+        self.memory = Memory()
 
     def pool(self, target: str) -> Pool | None:
         """Return the pool of a target; None for a cloud, and for what cannot be called."""
@@ -88,10 +90,15 @@ class State:
         return most is not None and self.by_class[terms.route] >= most
 
     def learnt(self, terms: Terms) -> ClassFeedback:
-        """Return what a class has learnt."""
+        """Return what a class has learnt, in this life or the one before."""
         learnt = self.classes.get(terms.route)
         if learnt is None:
-            learnt = self.classes[terms.route] = ClassFeedback(terms.attainment)
+            kept = self.memory.classes.get(terms.route)
+            if kept is None:
+                learnt = ClassFeedback(terms.attainment)
+            else:
+                learnt = kept.feedback(terms.attainment)
+            self.classes[terms.route] = learnt
         return learnt
 
     def learn(self, ticket: Ticket, first_s: float, now_s: float) -> None:
@@ -111,6 +118,8 @@ class State:
             terms.tpot_s is not None or terms.e2e_s is not None
         )
         allowed = learnt.allowed() / max(1, promised)
+        if tpot_s is not None:
+            ticket.replica.paced(ticket, tpot_s)
         learnt.ttft.learn(now_s, missed=late_first, allowed=allowed)
         learnt.rate.learn(now_s, missed=late, allowed=allowed)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from forebay.policy.admission.model import UNKNOWN, Coefficients
+from forebay.policy.admission.model import UNKNOWN, Coefficients, Speed
 
 if TYPE_CHECKING:
     from forebay.policy.admission.replica import Replica
@@ -70,7 +70,8 @@ class Place:
 class ReplicaSpec:
     """One engine: how much it holds, how it takes prompts in, and what is known of its speed.
 
-    `step_tokens` bounds streams plus prompt tokens of one step (`max_num_tokens`).
+    `step_tokens` bounds streams plus prompt tokens of one step (`max_num_tokens`). `prior` is what
+    its build says of its speed, `known` what an earlier life of this router found.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ReplicaSpec:
     max_batch: int = 1 << 20
     step_tokens: int = 8192
     prior: Coefficients = UNKNOWN
+    known: Speed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Ask:
 
     `room_tokens` is the longest prompt the target takes; `whole` is False where counting ended
     once that was passed. `blocks` are hashes of the prompt's blocks, each of all before it.
+    `spent_usd` is what the request has cost already, on other rungs.
     """
 
     id: str
@@ -100,6 +103,7 @@ class Ask:
     deadline_s: float | None = None
     tier: str = ""
     blocks: tuple[int, ...] = ()
+    spent_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +118,10 @@ class Offer:
 class Ticket:
     """One ask on its way: it waits, is placed at a replica or a cloud, and is gone.
 
-    `leave_s` is when it waits no longer, `expected_s` when its first token is expected, `mark`
-    where its prompt ends on its replica's line of prompt tokens, `prefill` how many of them are its
-    own, `alone` whether no other prompt stood before them. `target` is who answers it.
+    `leave_s` is when it waits no longer, `expected_s` when its first token is expected and
+    `expected_tpot_s` how fast those after it, `mark` where its prompt ends on its replica's line of
+    prompt tokens, `prefill` how many of them are its own, `tight_s` the TPOT that those who come
+    later must leave it, `alone` whether no other prompt stood before them. `target` is who answers.
     """
 
     ask: Ask
@@ -128,8 +133,10 @@ class Ticket:
     replica: Replica | None = None
     placed_s: float = 0.0
     expected_s: float = 0.0
+    expected_tpot_s: float = 0.0
     mark: float = 0.0
     prefill: int = 0
+    tight_s: float | None = None
     alone: bool = False
     first_s: float | None = None
     last_s: float = 0.0
