@@ -18,48 +18,44 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from forebay.errors import AnswerRefused, ForebayError, status_of
-from forebay.house import House, human_not_built
+from forebay.answer import Answer
+from forebay.climb import (
+    Setback,
+    Unfit,
+    ending,
+    first_step,
+    following,
+    setback_of,
+    to_a_person,
+)
+from forebay.entries import Entries
+from forebay.errors import AnswerRefused, ForebayError, UnknownTicket, status_of
 from forebay.policy import verify
 from forebay.policy.around import past_refusal
 from forebay.policy.health import at_fault
 from forebay.policy.tools import Calls
 from forebay.policy.verifiers.support import library
-from forebay.ports import Held
 from forebay.values import (
-    Call,
-    Chunk,
     Decided,
     Done,
-    Downgrade,
     Event,
     Explanation,
     Failed,
     Progress,
     Reason,
     Release,
+    Ticket,
     Verdict,
 )
-from forebay.walk import (
-    Run,
-    Setback,
-    Step,
-    Unfit,
-    Unsent,
-    Walk,
-    ending,
-    first_step,
-    following,
-    setback_of,
-    setback_of_placement,
-)
+from forebay.walk import Step, Walk, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from forebay.house import House
     from forebay.policy.choose import Chosen
-    from forebay.ports import Lease
-    from forebay.values import Request, ToolCall
+    from forebay.race import Entrant
+    from forebay.values import Chunk, Request
 
 
 class Corridor:
@@ -78,7 +74,7 @@ class Corridor:
             async with aclosing(self._climb(walk)) as events:
                 async for event in events:
                     if isinstance(event, Done):
-                        walk.status = "ok"
+                        walk.status = "parked" if event.finish == "ticket" else "ok"
                     yield event
         except ForebayError as error:
             walk.status = status_of(error).reason
@@ -90,6 +86,18 @@ class Corridor:
             house = self._house
             record = walk.record(house.policy.version, house.clock.now_s(), house.clock.wall_s())
             house.ledger.append(record)
+
+    async def ticket(self, ticket_id: str) -> Ticket:
+        """Return a request that waits for a person, as it stands now.
+
+        Raises:
+            UnknownTicket: there never was such a ticket.
+            EngineUnavailable: the queue cannot be read now.
+        """
+        found = await self._house.tickets.find(ticket_id)
+        if found is None:
+            raise UnknownTicket("there is no such ticket; a ticket's id is told when it is given")
+        return found
 
     async def explain(self, request: Request) -> Explanation:
         """Return where a request would go now, without calling anybody.
@@ -124,12 +132,10 @@ class Corridor:
         chosen = walk.chosen = await self._house.ranked(chosen, request)
         self._house.retries.asked()
         ladder = deque(chosen.ladder)
-        tried: set[str] = set()
         setbacks: list[Setback] = []
         step: Step | None = first_step(chosen, ladder)
         asked = request
         while step is not None:
-            tried.add(step.target)
             setback: Setback | None = None
             async with aclosing(self._take(walk, chosen, asked, step)) as events:
                 async for event in events:
@@ -140,138 +146,118 @@ class Corridor:
             if setback is None:
                 return
             setbacks.append(setback)
-            step, asked = self._after(walk, request, setback, ladder=ladder, tried=tried)
+            step, asked = self._after(walk, request, setbacks, ladder)
             if step is not None:
                 yield Progress(f"{step.move} to {step.target}: {setback.error}")
         for event in self._exhausted(walk, chosen, setbacks):
             yield event
 
     def _after(
-        self, walk: Walk, request: Request, setback: Setback, *, ladder: deque[str], tried: set[str]
+        self, walk: Walk, request: Request, setbacks: list[Setback], ladder: deque[str]
     ) -> tuple[Step | None, Request]:
         """Return the step after a setback and what it is asked; None where the walk ends."""
-        chosen = walk.chosen
-        tried.add(walk.attempts[-1].target)  # a downgrade answers elsewhere than it was sent
-        if chosen is None or (setback.called and not self._house.retries.spend()):
-            return None, request
+        chosen, setback = walk.chosen, setbacks[-1]
+        assert chosen is not None
+        tried = {attempt.target for attempt in walk.attempts}
+        if setback.called and not self._house.retries.spend():
+            return to_a_person(chosen, ladder, tried, setbacks), request
         if walk.model_refused:
             kept = [*past_refusal(ladder, walk.attempts[-1].target, self._house.policy.targets)]
             ladder.clear()
             ladder.extend(kept)
         repairs = sum(attempt.move == "repair" for attempt in walk.attempts)
         mended = self._house.repaired(chosen, request, setback, repairs)
-        return mended or (following(chosen, ladder, tried, setback), request)
+        if mended is not None:
+            return mended
+        step = following(chosen, ladder, tried, setback)
+        return step or to_a_person(chosen, ladder, tried, setbacks), request
 
     async def _take(
         self, walk: Walk, chosen: Chosen, request: Request, step: Step
     ) -> AsyncGenerator[Event | Setback, None]:
         """Get a place at the step's target, which may take its time, and try to answer there."""
-        house = self._house
-        try:
-            prepared = await house.engine(step.target).prepare(request)
-            house.in_time(request)
-        except ForebayError as error:
-            walk.end(step, status_of(error).reason)
-            if (setback := setback_of(error)) is None:
-                raise
-            yield setback
-            return
-        held = await house.admission.place(house.ask(chosen, request, step, prepared))
-        if not isinstance(held, Held):
-            walk.end(step, held.reason, waited_s=held.waited_s)
-            yield setback_of_placement(held)
-            return
-        placed, lease = held
-        try:
-            if isinstance(placed, Downgrade):
-                step = Step(placed.target, "downgrade", placed.reason)
-                prepared = await house.engine(step.target).prepare(request)
-            walk.begin(step, prepared, placed)
-            gate = house.gate(chosen, request, step.target)
-            yield self._decided(chosen, step, walk.run, gate.release)
-            call = house.call(request, step.target, prepared, placed.replica)
-            async with aclosing(self._attempt(walk, step, call, gate, lease)) as events:
+        async with Entries(self._house, walk, chosen, request) as entries:
+            entrant = await entries.enter(step)
+            if isinstance(entrant, Setback):
+                yield entrant
+                return
+            gate = self._house.gate(chosen, request, entrant.step.target)
+            yield self._decided(chosen, entrant, gate.release)
+            faster = await entries.raced(entrant)
+            if faster is not entrant:
+                entrant = faster
+                gate = self._house.gate(chosen, request, entrant.step.target)
+                yield self._decided(chosen, entrant, gate.release)
+            async with aclosing(self._attempt(walk, entries, entrant, gate)) as events:
                 async for event in events:
                     yield event
-        finally:
-            lease.end("cancelled")
 
     async def _attempt(
-        self, walk: Walk, step: Step, call: Call, gate: verify.Gate, lease: Lease
+        self, walk: Walk, entries: Entries, entrant: Entrant, gate: verify.Gate
     ) -> AsyncGenerator[Event | Setback, None]:
         """Stream one target's answer through the gate, then judge it whole."""
-        house, outcome = self._house, "cancelled"
-        verdicts: tuple[Verdict, ...] = ()
-        last, unsent, calls = Chunk(finish="stop"), Unsent(), Calls(call.request)
+        clock, outcome, failed = self._house.clock, "cancelled", False
+        answer = Answer(gate, Calls(entrant.call.request))
         try:
-            async with aclosing(house.engines[step.target].generate(call)) as chunks:
+            if entrant.run.withheld is not None:
+                yield entrant.run.withheld
+            async with aclosing(entrant.chunks_in_order()) as chunks:
                 async for chunk in chunks:
-                    if chunk.tokens:
-                        now_s = house.clock.now_s()
-                        walk.run.saw(chunk.tokens, now_s)
-                        lease.saw(chunk.tokens, now_s)
-                    if chunk.usage is not None:
-                        walk.run.told = chunk.usage
-                    unsent.add(chunk)
-                    last = chunk
-                    if text := calls.feed(gate.feed(chunk.text)):
-                        walk.commit(house.clock.now_s())
-                        yield unsent.token(text)
-            lease.end("served")
-            native = gate.called(last.tool_calls)
-            text, verdicts = gate.finish()
-            for verdict in verdicts:
+                    entrant.saw(chunk, clock.now_s)
+                    if (token := answer.take(chunk)) is not None:
+                        walk.commit(clock.now_s())
+                        yield token
+            entrant.lease.end("served")
+            rest = answer.judge()
+            for verdict in answer.verdicts:
                 yield verdict
-            failed = next((v for v in verdicts if v.outcome == "failed"), None)
-            outcome = "answered" if failed is None else "refused"
-            text, made = calls.finish(text, native)
-            last = _called(last, made)
-            if failed is not None:
-                why = f"{failed.verifier}: {failed.reason}"
-                yield _setback(walk, Unfit(step, unsent.token(text), last, walk.run, why))
+            if (withheld := answer.withheld) is not None:
+                outcome, walk.draft = "refused", rest.text
+                why = f"{withheld.verifier}: {withheld.reason}"
+                unfit = Unfit(entrant.step, rest, answer.last, entrant.run, why)
+                yield _setback(walk, unfit, withheld)
                 return
-            if text or unsent.tokens:
-                walk.commit(house.clock.now_s())
-                yield unsent.token(text)
-            flagged = any(verdict.outcome == "flagged" for verdict in verdicts)
-            yield self._done(walk, last, flagged=flagged)
+            outcome = "answered"
+            if (ticket := answer.last.ticket) is not None:
+                outcome = "parked"
+                yield ticket
+            if rest.text or rest.tokens:
+                walk.commit(clock.now_s())
+                yield rest
+            yield self._done(walk, answer.last, flagged=answer.flagged)
         except ForebayError as error:
-            outcome = status_of(error).reason
-            lease.end("failed" if at_fault(error) else "cancelled")
+            outcome, failed = status_of(error).reason, at_fault(error)
             setback = setback_of(error)
             if setback is None or walk.committed:
                 raise
             yield replace(setback, called=True)
         finally:
-            walk.end(step, outcome, verdicts, usd=house.usd(step.target, walk.run.usage))
+            entries.end(entrant, outcome, answer.verdicts, failed=failed)
 
     def _exhausted(self, walk: Walk, chosen: Chosen, setbacks: list[Setback]) -> list[Event]:
         """Return what a client gets when no rung's answer passed, or raise why it gets none."""
         unfit = next((s.unfit for s in reversed(setbacks) if s.unfit is not None), None)
-        if unfit is None or chosen.of.route.on_exhausted == "refuse":
+        if unfit is None or chosen.of.route.on_exhausted != "flag":
             raise ending(setbacks)
-        if chosen.of.route.on_exhausted == "human":
-            raise human_not_built()
         walk.run = unfit.run
         walk.commit(self._house.clock.now_s())
         return [unfit.token, self._done(walk, unfit.last, flagged=True)]
 
-    def _decided(self, chosen: Chosen, step: Step, run: Run, release: Release) -> Decided:
-        placed = run.placed
-        assert placed is not None
+    def _decided(self, chosen: Chosen, entrant: Entrant, release: Release) -> Decided:
+        step, run = entrant.step, entrant.run
         return Decided(
             route=chosen.of.name,
             target=step.target,
             move=step.move,
-            reason=step.reason if placed.reason is Reason.HEADROOM else placed.reason,
+            reason=reason_of(step, run.placed),
             why=chosen.why,
             labels=chosen.labels,
             policy=self._house.policy.version,
             release=release,
             prompt_tokens=run.usage.prompt_tokens,
-            replica=placed.replica,
-            waited_s=placed.waited_s,
-            predicted=placed.predicted,
+            replica=run.placed.replica,
+            waited_s=run.placed.waited_s,
+            predicted=run.placed.predicted,
         )
 
     def _done(self, walk: Walk, last: Chunk, *, flagged: bool = False) -> Done:
@@ -279,15 +265,12 @@ class Corridor:
         return Done(last.finish or "stop", walk.run.usage, timing, last.tool_calls, flagged)
 
 
-def _called(last: Chunk, made: tuple[ToolCall, ...]) -> Chunk:
-    """Return the last chunk with an answer's calls: its text's, or its own as they may leave."""
-    return replace(last, finish="tool_calls", tool_calls=made) if made else last
-
-
-def _setback(walk: Walk, unfit: Unfit) -> Setback:
-    """Return how to go on after a failed verdict; raise it once the client has read text."""
+def _setback(walk: Walk, unfit: Unfit, verdict: Verdict) -> Setback:
+    """Return how to go on after a verdict; raise it once the client has read text."""
     if walk.committed:
         said = f"the answer failed {unfit.why}; what was sent before is not to be used"
         raise AnswerRefused(said)
     error = AnswerRefused(f"no answer passed its verifiers; the last failed {unfit.why}")
-    return Setback(error, "escalate", Reason.VERDICT_FAILED, unfit)
+    referred = verdict.outcome == "referred"
+    reason = Reason.FOR_A_PERSON if referred else Reason.VERDICT_FAILED
+    return Setback(error, "escalate", reason, unfit)

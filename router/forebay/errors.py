@@ -67,6 +67,10 @@ class AnswerRefused(ForebayError):
     """Every rung of the ladder answered and no answer passed its verifiers."""
 
 
+class UnknownTicket(ForebayError):
+    """No request waits, or has waited, under this ticket."""
+
+
 class Declined(ForebayError):
     """A provider or its model would not answer this; another target may, the same one will not."""
 
@@ -99,6 +103,7 @@ STATUS: dict[type[ForebayError], Status] = {
     EngineUnavailable: Status("engine_unavailable", "UNAVAILABLE", 503),
     EngineFailed: Status("engine_failed", "ABORTED", 502),
     AnswerRefused: Status("answer_refused", "ABORTED", 502),
+    UnknownTicket: Status("unknown_ticket", "NOT_FOUND", 404),
     Declined: Status("declined", "FAILED_PRECONDITION", 422),
     DeadlineExceeded: Status("deadline_exceeded", "DEADLINE_EXCEEDED", 504),
     SettingsError: Status("settings", "FAILED_PRECONDITION", 500),

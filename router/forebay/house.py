@@ -15,7 +15,7 @@ from forebay.policy.admission import Ask, Offer
 from forebay.policy.admission.affinity import blocks
 from forebay.policy.admission.book import Book
 from forebay.policy.admission.prefer import prefer
-from forebay.policy.around import without_refusers
+from forebay.policy.around import lacks, without_refusers
 from forebay.policy.choose import choose
 from forebay.policy.guard import BUDGET_S
 from forebay.policy.known import barred, for_a_person
@@ -23,17 +23,19 @@ from forebay.policy.known import known as knowledge
 from forebay.policy.retries import RetryBudget
 from forebay.policy.rules import HUMAN, AnyOf
 from forebay.policy.tools import written
-from forebay.values import Call, Reason, Refuse, Release, Rung
+from forebay.policy.verifiers import pii
+from forebay.values import Admit, Call, Prepared, Reason, Refuse, Release, Rung
 from forebay.walk import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from forebay.climb import Setback
     from forebay.policy.choose import Chosen, Policy
     from forebay.policy.guard import Check
-    from forebay.ports import Admission, Clock, Engine, Ledger
-    from forebay.values import Prepared, Request, Usage
-    from forebay.walk import Setback
+    from forebay.ports import Admission, Clock, Engine, Ledger, Tickets
+    from forebay.values import Request, Usage
+    from forebay.walk import Walk
 
 DEFAULT_MAX_TOKENS = 1024
 """The longest answer where neither the request nor the target says."""
@@ -41,13 +43,17 @@ DEFAULT_MAX_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """All that the corridor is built of; `engines` holds the targets that can be called."""
+    """All that the corridor is built of; `engines` holds the targets that can be called.
+
+    A person is one of them, and `tickets` is where what a person was asked is looked up.
+    """
 
     policy: Policy
     engines: Mapping[str, Engine]
     admission: Admission
     clock: Clock
     ledger: Ledger
+    tickets: Tickets
     book: Book = field(default_factory=Book)
     retries: RetryBudget = field(default_factory=RetryBudget)
     verifier: Callable[[str, verify.Subject], Check] = verify.check
@@ -59,7 +65,11 @@ class House:
         chosen = choose(self.policy, request)
         if isinstance(chosen, ForebayError):
             raise chosen
-        return chosen
+        left = for_a_person(chosen.of.route.verify, knowledge(self.policy, chosen))
+        if not left:
+            return chosen
+        why = f"{chosen.why}; {', '.join(left)} is left to a person"
+        return replace(chosen, ladder=(HUMAN,), spill_to=None, reason=Reason.FOR_A_PERSON, why=why)
 
     def completed(self, request: Request, chosen: Chosen) -> Request:
         """Return the request as its route completes it; raise what is not built yet.
@@ -75,8 +85,6 @@ class House:
         known = knowledge(policy, chosen)
         if (verdict := barred(route.verify, request, known)) is not None:
             raise Blocked(f"{verdict.verifier}: {verdict.reason}")
-        if for_a_person(route.verify, known):
-            raise human_not_built()
         return offer.completed(request, route, policy.document)
 
     def in_time(self, request: Request) -> None:
@@ -88,8 +96,6 @@ class House:
         """Return the engine of a target; raise where this version cannot call it."""
         engine = self.engines.get(target)
         if engine is None:
-            if target == HUMAN:
-                raise human_not_built()
             adapter = self.policy.targets[target].adapter
             raise NotBuilt(
                 f"target {target} needs the {adapter} adapter, which this version does not have yet"
@@ -98,6 +104,8 @@ class House:
 
     def gate(self, chosen: Chosen, request: Request, target: str) -> verify.Gate:
         """Return the verifiers that watch an answer of `target`."""
+        if target == HUMAN:
+            return verify.Gate((), verify.Subject(request, None, enforced=False))
         engine = self.engines.get(target)
         guide = request.guide
         enforced = bool(engine and guide and guide.kind in engine.abilities.guides)
@@ -113,7 +121,24 @@ class House:
             make=self.verifier,
         )
 
-    def ask(self, chosen: Chosen, request: Request, step: Step, prepared: Prepared) -> Ask:
+    def leaves(self, chosen: Chosen, target: str) -> bool:
+        """Return whether what is personal in a request must not reach a target."""
+        return self.policy.targets[target].is_cloud and pii.NAME in chosen.of.route.verify
+
+    def may_hedge(self, walk: Walk, chosen: Chosen, target: str) -> bool:
+        """Return whether a second call may go to a target: not again, and not where it refuses."""
+        tried = {walk.run.target, *(attempt.target for attempt in walk.attempts)}
+        rule = self.policy.targets[target]
+        return target not in tried and not lacks(rule, target, chosen.of.route, chosen.categories)
+
+    def ask(
+        self,
+        chosen: Chosen,
+        request: Request,
+        step: Step,
+        prepared: Prepared,
+        spent_usd: float = 0.0,
+    ) -> Ask:
         """Return what admission is asked before a step.
 
         A promise of latency counts from the request's arrival, also where capacity sends it on;
@@ -138,10 +163,13 @@ class House:
             deadline_s=request.deadline_s,
             tier=chosen.labels.tier or "",
             blocks=blocks(prepared.ids),
+            spent_usd=spent_usd,
         )
 
     async def rung(self, chosen: Chosen, request: Request, target: str) -> Rung:
         """Return where a rung would be placed, were it called now."""
+        if target == HUMAN:
+            return Rung(target, Admit(target, reason=Reason.FOR_A_PERSON), 0)
         try:
             prepared = await self.engine(target).prepare(request)
         except NotBuilt as error:
@@ -183,7 +211,9 @@ class House:
         is a plain text, to which nothing can be said.
         """
         unfit = setback.unfit
-        if unfit is None or repairs >= chosen.of.route.repair:
+        if setback.reason is not Reason.VERDICT_FAILED or repairs >= chosen.of.route.repair:
+            return None
+        if unfit is None:
             return None
         said = unfit.token.text or "\n".join(map(written, unfit.last.tool_calls))
         mended = offer.repaired(request, said, unfit.why)
@@ -192,20 +222,32 @@ class House:
         return replace(unfit.step, move="repair", reason=setback.reason), mended
 
     def usd(self, target: str, usage: Usage) -> float:
-        """Return what an answer cost at a target, by the policy's prices."""
+        """Return what an answer cost at a target, by the policy's prices; a person has none."""
+        if target == HUMAN:
+            return 0.0
         price = self.policy.targets[target].price
         cached = usage.cached_tokens if price.cached_usd_per_mtok is not None else 0
         micro = (usage.prompt_tokens - cached) * price.input_usd_per_mtok
         micro += usage.completion_tokens * price.output_usd_per_mtok
         return (micro + cached * (price.cached_usd_per_mtok or 0.0)) / 1e6
 
-    def call(self, request: Request, target: str, prepared: Prepared, replica: str) -> Call:
-        """Return the attempt with its answer bounded by request, target and context."""
-        most = self.most(request, target, prepared)
+    def call(self, request: Request, prepared: Prepared, most: int, replica: str) -> Call:
+        """Return the attempt with its answer bounded by `most` tokens."""
         sampling = request.sampling
         if sampling.min_tokens is not None and sampling.min_tokens > most:
             request = replace(request, sampling=replace(sampling, min_tokens=most))
         return Call(request, prepared, most, request.deadline_s, replica)
+
+    def case(self, request: Request, walk: Walk) -> Call:
+        """Return what a person is asked: the request, what was tried, the answer that failed."""
+        return Call(
+            request,
+            Prepared(0),
+            0,
+            request.deadline_s,
+            before=tuple(walk.attempts),
+            draft=walk.draft,
+        )
 
     def most(self, request: Request, target: str, prepared: Prepared) -> int:
         """Return the tokens that an answer may have at a target."""
@@ -214,7 +256,15 @@ class House:
         room = self.engine(target).abilities.max_seq_tokens - prepared.prompt_tokens
         return min(asked, limit or asked, room)
 
+    def affordable(
+        self, chosen: Chosen, target: str, prepared: Prepared, most: int, spent_usd: float
+    ) -> int:
+        """Return how many of `most` tokens the class's cost cap still pays for, at least one.
 
-def human_not_built() -> NotBuilt:
-    """Return the error for a ladder that ends with a person."""
-    return NotBuilt(f"{HUMAN} is the next step, and this version has no review queue yet")
+        Admission lets a request in by what its answer is likely to cost; a longer one ends here.
+        """
+        price, cap_usd = self.policy.targets[target].price, chosen.of.route.constraints.max_cost_usd
+        if cap_usd is None or not price.output_usd_per_mtok:
+            return most
+        left_usd = cap_usd - spent_usd - prepared.prompt_tokens * price.input_usd_per_mtok / 1e6
+        return min(most, max(1, int(left_usd / price.output_usd_per_mtok * 1e6)))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Refuse,
         Request,
         Spill,
+        Ticket,
     )
 
 
@@ -35,7 +36,7 @@ class Clock(Protocol):
 
 
 class Engine(Protocol):
-    """One target that can answer: Triton, later a cloud or a person."""
+    """One target that can answer: Triton, a cloud, or a person, who gives a ticket for now."""
 
     @property
     def abilities(self) -> Abilities:
@@ -94,6 +95,18 @@ class Admission(Protocol):
 
     def offer(self, ask: Ask) -> Offer:
         """Return what would be decided now and what the answer would cost; reserves nothing."""
+        ...
+
+
+class Tickets(Protocol):
+    """Requests that wait for a person; whoever parked them looks them up here."""
+
+    async def find(self, ticket_id: str) -> Ticket | None:
+        """Return a ticket as it stands now; None where there never was one.
+
+        Raises:
+            EngineUnavailable: the queue cannot be read now.
+        """
         ...
 
 

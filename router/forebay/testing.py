@@ -16,14 +16,17 @@ from forebay.house import House
 from forebay.policy.admission import CloudBreakers, Controller, ReplicaSpec
 from forebay.policy.admission.book import places
 from forebay.policy.choose import Policy
-from forebay.policy.rules import Document
-from forebay.values import Abilities, Chunk, Prepared, Request, Scrape, Text
+from forebay.policy.rules import HUMAN, Document
+from forebay.values import Abilities, Chunk, Prepared, Request, Scrape, Text, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 
     from forebay.ports import Clock, Engine, Ledger
     from forebay.values import Call, Record
+
+PATIENT_S = 60.0
+"""What a verifier may take in a house of fakes: a busy machine is no reason for a verdict."""
 
 ABILITIES = Abilities(8191, 8192, frozenset({"json", "json_schema", "regex"}))
 
@@ -116,20 +119,45 @@ async def _until(call: Call, waited: Coroutine[Any, Any, object]) -> None:
 
 
 def admitting(policy: Policy, clock: Clock, busy: Mapping[str, int] | None = None) -> LoopAdmission:
-    """Return the router's own admission over one replica for each target that is not a cloud.
+    """Return the router's own admission over one replica for each target that is an engine.
 
     Args:
         policy: Whose targets and limits.
         clock: The same as the house's.
         busy: How many requests of others are in each target's engine, as if scraped just now.
     """
-    pools = {name: "" if target.is_cloud else name for name, target in policy.targets.items()}
+    pools = {name: name if target.is_engine else "" for name, target in policy.targets.items()}
     controller = Controller(places(policy, pools), outside=CloudBreakers())
     now_s = clock.now_s()
     for pool in filter(None, pools.values()):
         replica = controller.join(ReplicaSpec(pool, pool), now_s)
         controller.scraped(replica, Scrape(now_s, active=(busy or {}).get(pool, 0)), 0)
     return LoopAdmission(controller, clock)
+
+
+@dataclass(slots=True)
+class FakePerson:
+    """A person who never comes: each request gets a ticket, and waits."""
+
+    error: Exception | None = None
+    abilities: Abilities = ABILITIES
+    cases: dict[str, Call] = field(default_factory=dict)
+
+    async def prepare(self, _request: Request) -> Prepared:
+        """Return that a person counts no tokens."""
+        return Prepared(0)
+
+    async def generate(self, call: Call) -> AsyncGenerator[Chunk, None]:
+        """Keep the case and give its ticket."""
+        if self.error is not None:
+            raise self.error
+        ticket = Ticket(f"t-{len(self.cases) + 1}")
+        self.cases[ticket.id] = call
+        yield Chunk(finish="ticket", ticket=ticket)
+
+    async def find(self, ticket_id: str) -> Ticket | None:
+        """Return a ticket that was given."""
+        return Ticket(ticket_id) if ticket_id in self.cases else None
 
 
 @dataclass(slots=True)
@@ -161,15 +189,19 @@ def house(
     clock: Clock | None = None,
     busy: Mapping[str, int] | None = None,
     ledger: Ledger | None = None,
+    person: FakePerson | None = None,
 ) -> House:
     """Return a house of fakes, any of which a test may bring itself; `busy` as in `admitting`."""
     made, time = policy(document), clock or LoopClock()
+    called, person = {"local": FakeEngine()} if engines is None else engines, person or FakePerson()
     return House(
         made,
-        {"local": FakeEngine()} if engines is None else engines,
+        {HUMAN: person, **called},
         admitting(made, time, busy),
         time,
         ledger or MemoryLedger(),
+        person,
+        verifier_budget_s=PATIENT_S,
     )
 
 

@@ -115,7 +115,8 @@ class Request:
     """One request, as any door hands it to the corridor.
 
     `model` is `auto`, a route class or a target. `deadline_s` is absolute on the monotonic
-    clock. `tool_choice` is auto, none, required, or the name of one tool.
+    clock. `tool_choice` is auto, none, required, or the name of one tool. Where not
+    `parallel_tool_calls`, an answer holds one call at most.
     """
 
     id: str
@@ -128,6 +129,7 @@ class Request:
     sources: tuple[Source, ...] = ()
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
     deadline_s: float | None = None
     stream: bool = True
     explain: bool = False
@@ -188,6 +190,7 @@ class Call:
     """One attempt at one target: `max_tokens` and `deadline_s` are the corridor's, final.
 
     `replica` says which of the target's engines admission chose; empty where it has but one.
+    `before` and `draft` are for a person: the attempts so far, and the last answer that failed.
     """
 
     request: Request
@@ -195,9 +198,12 @@ class Call:
     max_tokens: int
     deadline_s: float | None
     replica: str = ""
+    before: tuple[Attempt, ...] = ()
+    draft: str = ""
 
 
-Finish = Literal["stop", "length", "tool_calls"]
+Finish = Literal["stop", "length", "tool_calls", "ticket"]
+"""Why an answer ended; `ticket` where there is none yet, because a person will give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,7 @@ class Chunk:
     """What an engine yields: text as decoded so far, tokens it took, the finish on the last.
 
     `usage` is what a provider counted itself, on the last chunk; it stands over our own count.
+    `ticket` is all that comes of a person.
     """
 
     text: str = ""
@@ -213,6 +220,7 @@ class Chunk:
     logprobs: tuple[float, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage | None = None
+    ticket: Ticket | None = None
 
 
 # ---- decisions --------------------------------------------------------------------------
@@ -242,6 +250,8 @@ class Reason(StrEnum):
     BREAKER_OPEN = "breaker_open"
     CLOUD_TOO_SLOW = "cloud_too_slow"
     VERDICT_FAILED = "verdict_failed"
+    FOR_A_PERSON = "for_a_person"
+    SLOW_START = "slow_start"
     DECLINED = "declined"
     ENGINE_FAILED = "engine_failed"
     NOT_BUILT = "not_built"
@@ -327,7 +337,8 @@ class Release(StrEnum):
     FINAL = "final"
 
 
-Outcome = Literal["passed", "failed", "flagged", "not_applicable", "redacted"]
+Outcome = Literal["passed", "failed", "referred", "flagged", "not_applicable", "redacted"]
+"""`failed` and `referred` withhold an answer; `referred` leaves it to a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +354,9 @@ class Verdict:
 # ---- what a client gets -----------------------------------------------------------------
 
 
-Move = Literal["first", "spill", "failover", "repair", "escalate", "downgrade"]
+Move = Literal["first", "spill", "failover", "repair", "escalate", "downgrade", "hedge"]
 """How a step came to its target: capacity spills and downgrades, breakage fails over, quality is
-repaired where it failed or escalates."""
+repaired where it failed or escalates, a slow start is hedged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +393,18 @@ class Progress:
     what: str
 
 
+TicketState = Literal["waiting", "answered", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request that waits for a person; `id` is a secret that whoever asks for it must know."""
+
+    id: str
+    state: TicketState = "waiting"
+    at_wall_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of the answer that was delivered; `cached_tokens` are part of the prompt's."""
@@ -402,7 +425,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The answer is whole. `flagged` when a verdict flagged it, or failed and was let through."""
+    """The answer is whole, or with `finish` "ticket" a person will give it.
+
+    `flagged` when a verdict flagged it, or failed and was let through.
+    """
 
     finish: Finish
     usage: Usage
@@ -418,7 +444,7 @@ class Failed:
     error: ForebayError
 
 
-Event = Decided | Token | Progress | Verdict | Done | Failed
+Event = Decided | Token | Progress | Ticket | Verdict | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)

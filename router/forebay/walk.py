@@ -1,39 +1,23 @@
-"""What has happened to one request so far: the corridor's only mutable state."""
+"""What happened to one request so far: the corridor's only mutable state."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from forebay.errors import (
-    DeadlineExceeded,
-    Declined,
-    EngineFailed,
-    EngineUnavailable,
-    ForebayError,
-    InvalidRequest,
-    NotBuilt,
-    Overloaded,
-)
 from forebay.values import (
+    Admit,
     Attempt,
-    Chunk,
     Labels,
     Reason,
     Record,
-    Refuse,
-    Spill,
     Timing,
-    Token,
     Usage,
-    Verdict,
 )
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from forebay.policy.choose import Chosen
-    from forebay.values import Admit, Downgrade, Move, Prepared, Request
+    from forebay.values import Downgrade, Move, Request, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,140 +30,27 @@ class Step:
     spill: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unfit:
-    """An answer that was whole and failed its verifiers, kept in case the route lets it go.
-
-    `why` names the verifier and its reason, for whoever is asked to mend it.
-    """
-
-    step: Step
-    token: Token
-    last: Chunk
-    run: Run
-    why: str
+def reason_of(step: Step, placed: Admit | Downgrade) -> Reason:
+    """Return why a step came to be: for admission's reason where that is not plain room."""
+    return step.reason if placed.reason is Reason.HEADROOM else placed.reason
 
 
-@dataclass(frozen=True, slots=True)
-class Setback:
-    """Why a step brought no answer while the client had read nothing, and how to go on.
-
-    `refused` where admission has looked at the spill target too, and found it no better;
-    `called` where a target was called and failed, so that the next call is a retry.
-    """
-
-    error: ForebayError
-    move: Move
-    reason: Reason
-    unfit: Unfit | None = None
-    refused: bool = False
-    called: bool = False
-
-
-def setback_of(error: ForebayError) -> Setback | None:
-    """Return how to go on after an engine's error, or None where that is not safe."""
-    if isinstance(error, Overloaded):
-        return Setback(error, "spill", Reason.QUEUE_FULL)
-    if isinstance(error, EngineUnavailable):
-        return Setback(error, "failover", Reason.ENGINE_DOWN)
-    if isinstance(error, EngineFailed):
-        return Setback(error, "failover", Reason.ENGINE_FAILED)
-    if isinstance(error, Declined):
-        return Setback(error, "escalate", Reason.DECLINED)
-    if isinstance(error, NotBuilt):
-        return Setback(error, "failover", Reason.NOT_BUILT)
-    return None
-
-
-def ending(setbacks: list[Setback]) -> ForebayError:
-    """Return the error that a climb without an answer ends with: the last step's.
-
-    Where that is a target not built yet and an earlier step was only full or broken, the earlier
-    one is told: it is what the client can do something about, by trying again.
-    """
-    last = setbacks[-1].error
-    if isinstance(last, NotBuilt):
-        passing = (s.error for s in reversed(setbacks) if s.error.retry_after_s is not None)
-        return next(passing, last)
-    return last
-
-
-def setback_of_placement(placed: Spill | Refuse) -> Setback:
-    """Return how to go on where admission sent a request on, or refused it.
-
-    Capacity spills, a broken engine fails over, a long prompt climbs.
-    """
-    if isinstance(placed, Spill):
-        error = Overloaded(f"{placed.instead_of} takes no more in time", 1.0)
-        move: Move = "failover" if placed.reason is Reason.ENGINE_DOWN else "spill"
-        return Setback(error, move, placed.reason)
-    sentence = f"{placed.target} takes no more now: {placed.limit}"
-    if placed.reason is Reason.PROMPT_TOO_LONG:
-        long = f"the prompt is too long for {placed.target}: {placed.limit}"
-        return Setback(InvalidRequest(long), "escalate", placed.reason, refused=True)
-    if placed.reason is Reason.ENGINE_DOWN:
-        return Setback(EngineUnavailable(sentence), "failover", placed.reason, refused=True)
-    if placed.reason is Reason.BREAKER_OPEN:
-        # As if the cloud had been called and had failed: the spill target, if it is another.
-        return Setback(EngineUnavailable(sentence), "failover", placed.reason)
-    if placed.reason is Reason.DEADLINE_AT_RISK:
-        late = f"{placed.target} cannot answer before the deadline: {placed.limit}"
-        return Setback(DeadlineExceeded(late), "spill", placed.reason, refused=True)
-    return Setback(Overloaded(sentence, placed.retry_after_s), "spill", placed.reason, refused=True)
-
-
-def first_step(chosen: Chosen, ladder: deque[str]) -> Step:
-    """Return the step that a walk begins with, and take it off the ladder."""
-    target = ladder.popleft()
-    return Step(target, "first", chosen.reason, chosen.spill_to not in (None, target))
-
-
-def following(chosen: Chosen, ladder: deque[str], tried: set[str], setback: Setback) -> Step | None:
-    """Return the step after a setback; no target is tried twice.
-
-    Capacity and breakage look to the spill target first. Breakage and quality climb the ladder;
-    capacity does not, because a full engine is no reason to buy a stronger model. What is not
-    built yet ends the climb: a policy that names it means it.
-    """
-    if setback.reason is Reason.NOT_BUILT:
-        return None
-    spill_to = None if chosen.spill_to in tried else chosen.spill_to
-    if setback.move in ("spill", "failover") and spill_to is not None and not setback.refused:
-        return Step(spill_to, setback.move, setback.reason)
-    while ladder and setback.move != "spill":
-        if (target := ladder.popleft()) not in tried:
-            return Step(target, setback.move, setback.reason, spill_to not in (None, target))
-    return None
-
-
-@dataclass(slots=True)
-class Unsent:
-    """Tokens that were decoded and whose text has not left yet."""
-
-    tokens: int = 0
-    logprobs: tuple[float, ...] = ()
-
-    def add(self, chunk: Chunk) -> None:
-        """Count a chunk."""
-        self.tokens += chunk.tokens
-        self.logprobs += chunk.logprobs
-
-    def token(self, text: str) -> Token:
-        """Return the event that carries `text` and all that was counted."""
-        token = Token(text, self.tokens, self.logprobs)
-        self.tokens, self.logprobs = 0, ()
-        return token
+_NOWHERE = Admit("")
 
 
 @dataclass(slots=True)
 class Run:
-    """The numbers of one target's answer; `told` is the usage that the target counted itself."""
+    """The numbers of one target's answer; `told` is the usage that the target counted itself.
+
+    `withheld` is the verdict on the request where a part of it was not told to the target.
+    """
 
     target: str = ""
     prompt_tokens: int = 0
+    placed: Admit | Downgrade = _NOWHERE
     tokens: int = 0
     told: Usage | None = None
-    placed: Admit | Downgrade | None = None
+    withheld: Verdict | None = None
     first_s: float | None = None
     last_s: float | None = None
     gaps_ms: list[float] = field(default_factory=list)
@@ -201,13 +72,17 @@ class Run:
 
 @dataclass(slots=True)
 class Walk:
-    """One request on its way; becomes its record. `run` is the answer it is told by."""
+    """One request on its way; becomes its record.
+
+    `run` is the answer it is told by, `draft` the last that failed its verifiers, for a person.
+    """
 
     request: Request
     chosen: Chosen | None = None
     attempts: list[Attempt] = field(default_factory=list)
     status: str = "cancelled"
     run: Run = field(default_factory=Run)
+    draft: str = ""
     sent_s: float | None = None
 
     @property
@@ -224,38 +99,37 @@ class Walk:
         found = any(v.verifier == "refusal" and v.outcome == "failed" for v in last.verdicts)
         return found or last.outcome == "declined"
 
-    def begin(self, step: Step, prepared: Prepared, placed: Admit | Downgrade) -> None:
-        """Start the numbers of a new attempt; those of the one before stand in `attempts`."""
-        self.run = Run(step.target, prepared.prompt_tokens, placed=placed)
+    @property
+    def spent_usd(self) -> float:
+        """What all attempts that have ended cost."""
+        return sum(attempt.usd for attempt in self.attempts)
 
     def commit(self, now_s: float) -> None:
         """Note that text leaves now."""
         if self.sent_s is None:
             self.sent_s = now_s
 
+    def barred(self, step: Step, outcome: str, waited_s: float = 0.0) -> None:
+        """Close a step that called nobody."""
+        reason = str(step.reason)
+        self.attempts.append(Attempt(step.target, step.move, reason, outcome, waited_s=waited_s))
+
     def end(
-        self,
-        step: Step,
-        outcome: str,
-        verdicts: tuple[Verdict, ...] = (),
-        *,
-        waited_s: float = 0.0,
-        usd: float = 0.0,
+        self, step: Step, run: Run, outcome: str, verdicts: tuple[Verdict, ...], usd: float
     ) -> None:
-        """Close a step, whether it reached an engine or not."""
-        placed = self.run.placed if self.run.target == step.target else None
-        late = placed is not None and placed.reason is not Reason.HEADROOM
+        """Close a step that called its target, with the numbers of that call."""
+        placed = run.placed
         self.attempts.append(
             Attempt(
                 target=step.target,
                 move=step.move,
-                reason=placed.reason if placed and late else step.reason,
+                reason=reason_of(step, placed),
                 outcome=outcome,
-                tokens=self.run.usage.completion_tokens if placed else 0,
+                tokens=run.usage.completion_tokens,
                 verdicts=verdicts,
-                replica=placed.replica if placed else "",
-                waited_s=placed.waited_s if placed else waited_s,
-                predicted=placed.predicted if placed else None,
+                replica=placed.replica,
+                waited_s=placed.waited_s,
+                predicted=placed.predicted,
                 usd=usd,
             )
         )

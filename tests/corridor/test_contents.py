@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from forebay.corridor import Corridor
-from forebay.errors import AnswerRefused, Blocked, Declined, NotBuilt
+from forebay.errors import AnswerRefused, Blocked, Declined
 from forebay.testing import FakeEngine, MemoryLedger, house, request
 from forebay.values import (
     Chat,
@@ -138,8 +138,6 @@ async def test_several_first_choices_without_one_that_refuses():
         ("a category", {"verify": "safety"}, Blocked, "safety: the request asks for crime"),
         ("a rule over the request", {"verify": "policy_rules"}, Blocked,
          "policy_rules: short: Say more."),
-        ("a person", {"verify": "safety", "safety": {"input": "human"}}, NotBuilt,
-         "human_review_queue"),
     ],
 )  # fmt: skip
 async def test_what_may_not_be_asked_reaches_no_engine(why, changed, error, said):

@@ -72,9 +72,13 @@ def chunked(data):
 
 @dataclass
 class Provider:
-    """`script` holds bytes to send and seconds to wait; `...` waits for the client to leave."""
+    """`script` holds bytes to send and seconds to wait; `...` waits for the client to leave.
 
-    script: tuple
+    `by_model` holds scripts of their own for models that are asked for by name.
+    """
+
+    script: tuple = ()
+    by_model: dict = field(default_factory=dict)
     paths: list = field(default_factory=list)
     headers: list = field(default_factory=list)
     bodies: list = field(default_factory=list)
@@ -90,7 +94,7 @@ class Provider:
             self.headers.append(told)
             self.bodies.append(json.loads(await reader.readexactly(int(told["content-length"]))))
             self.asked.set()
-            for step in self.script:
+            for step in self.by_model.get(self.bodies[-1].get("model"), self.script):
                 if step is ...:
                     await reader.read()
                     self.left_s = asyncio.get_running_loop().time()
@@ -114,14 +118,22 @@ def openai(*script, **more):
 async def serving(adapter, *script, path="", key=None, stall_s=0.15, model="any"):
     """Yield an engine and the provider that it calls."""
     provider = Provider(script)
+    async with listening(provider) as url:
+        cloud = Cloud(model=model, base_url=f"{url}{path}")
+        engine = adapter("cloud", cloud, key, LoopClock(), stall_s=stall_s)
+        try:
+            yield engine, provider
+        finally:
+            await engine.close()
+
+
+@asynccontextmanager
+async def listening(provider):
+    """Let a provider be called, and yield its address."""
     server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{path}"
-    cloud = Cloud(model=model, base_url=url)
-    engine = adapter("cloud", cloud, key, LoopClock(), stall_s=stall_s)
     try:
-        yield engine, provider
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        await engine.close()
         server.close()
         await server.wait_closed()
 

@@ -121,6 +121,13 @@ def test_which_tool(choice, told):
     assert [tool["name"] for tool in said["tools"]] == ["find"]
 
 
+@pytest.mark.parametrize("choice", ["auto", "required", "find", "none"])
+def test_one_call_at_a_time(choice):
+    made = call(tools=(FIND,), tool_choice=choice, parallel_tool_calls=False)
+    told = asked.params(made, "claude")["tool_choice"]
+    assert told.get("disable_parallel_tool_use", False) is (choice != "none")
+
+
 def test_earlier_calls_bring_their_tools():
     said = asked.params(call(prompt=Chat(TURNS)), "claude")
     assert said["tools"] == [{"name": "find", "input_schema": {"type": "object"}}]

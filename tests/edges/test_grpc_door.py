@@ -332,7 +332,6 @@ async def test_what_the_door_refuses_is_counted_and_what_the_corridor_refuses_is
             (stub(channel).Complete, ask("")),
             (stub(channel).Complete, chat),
             (stub(channel).Explain, big),
-            (stub(channel).GetTicket, pb.GetTicketRequest(id="1")),
             (stub(channel).Complete, ask(model="nowhere")),
             (stub(channel).Explain, ask(model="nowhere")),
         ]
@@ -346,7 +345,6 @@ async def test_what_the_door_refuses_is_counted_and_what_the_corridor_refuses_is
         ("grpc", "invalid_request"),
         ("grpc", "invalid_request"),
         ("grpc", "too_large"),
-        ("grpc", "not_built"),
     ]
 
 
@@ -357,14 +355,6 @@ async def test_an_error_after_the_first_token_ends_the_stream_with_it():
         told = [event.WhichOneof("event") for event in await until_it_fails(call)]
     assert await call.code() is grpc.StatusCode.ABORTED
     assert told == ["decision", "token", "token", "error"]
-
-
-async def test_tickets_name_the_review_queue():
-    async with grpc_door() as back, dial(back) as channel:
-        with pytest.raises(aio.AioRpcError) as caught:
-            await stub(channel).GetTicket(pb.GetTicketRequest(id="1"))
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert "human_review_queue" in caught.value.details()
 
 
 METHODS = [

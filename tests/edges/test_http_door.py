@@ -245,6 +245,7 @@ async def test_what_a_body_says_reaches_the_corridor():
         "top_k": 5,
         "response_format": {"type": "json_object"},
         "logit_bias": {},
+        "parallel_tool_calls": False,
         "n": 1,
         "user": "u",
         "metadata": {"a": "b"},
@@ -269,6 +270,7 @@ async def test_what_a_body_says_reaches_the_corridor():
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p) == (7, 1, 0.5)
     assert (sampling.seed, sampling.stop, sampling.top_k) == (3, ("END",), 5)
     assert (request.guide.kind, request.guide.source) == ("json_schema", '{"type":"object"}')
+    assert not request.parallel_tool_calls
     assert request.labels.task == "chat"
     assert request.deadline_s == pytest.approx(request.received_s + 4)
     told = answer.json()["forebay"]
@@ -301,7 +303,6 @@ _ASKED = {
     "logit_bias": {"1": 2},
     "top_logprobs": 2,
     "modalities": ["text", "audio"],
-    "parallel_tool_calls": False,
     "echo": True,
     "suffix": "x",
     "min_p": 0.5,
@@ -366,6 +367,7 @@ ASSISTANT = {"role": "assistant", "tool_calls": [CALLED] * 100}
         ("tools", {"tools": [TOOL, TOOL]}),
         ("tool_choice", {"tools": [TOOL], "tool_choice": "other"}),
         ("tool_choice", {"tool_choice": 1}),
+        ("parallel_tool_calls", {"parallel_tool_calls": "no"}),
         ("forebay.labels.sensitivity", {"forebay": {"labels": {"sensitivity": "odd"}}}),
         ("forebay.label", {"forebay": {"label": {}}}),
         ("forebay.deadline_ms", {"forebay": {"deadline_ms": 0}}),
@@ -506,6 +508,7 @@ async def test_every_error_before_the_first_byte_is_its_status(failing, kind, st
     )
     after_s = {Overloaded: "3", EngineUnavailable: "1"}.get(kind)
     assert answer.headers.get("retry-after") == after_s
+    assert answer.headers.get("x-should-retry") == (None if after_s else "false")
 
 
 async def test_a_broken_expectation_tells_nothing_of_itself():

@@ -135,6 +135,16 @@ def test_a_demanded_call_is_no_response_format():
 
 
 @pytest.mark.parametrize(
+    ("tools", "several", "told"),
+    [((Tool("find"),), True, None), ((Tool("find"),), False, False), ((), False, None)],
+)
+def test_one_call_at_a_time_is_said_where_there_are_tools(tools, several, told):
+    asking = call(tools=tools, parallel_tool_calls=several)
+    said = asked.params(asking, "gpt", compatible=True)
+    assert said.get("parallel_tool_calls") is told
+
+
+@pytest.mark.parametrize(
     ("why", "changed"),
     [
         ("a regular expression", {"guide": Guide("regex", "a+")}),

@@ -18,6 +18,8 @@ MODELS = {
     "there": {"triton": {}},
     "cloud": {"openai": {"model": "m"}, "residency": "us"},
 }
+SERVED = {"openai": {"model": "m", "base_url": "http://127.0.0.1:11434/v1"}}
+EDGE = {**MODELS, "edge": {**SERVED, "residency": "device"}}
 
 
 def said(document):
@@ -89,6 +91,29 @@ def default(**keys):
              "there does not say where it is, and the route stays in eu")]),
         ("a spill outside", default(residency="eu", spill={"to": "cloud"}), [
             ("default.spill.to", "cloud is in us, and the route stays in eu")]),
+        ("only what is on the device",
+         {"models": EDGE, "default": {"model": "edge", "residency": "device"}}, []),
+        ("on the device, and a rung that is not",
+         {"models": EDGE, "default": {"model": "edge", "fallback": "here", "residency": "device"}},
+         [("default.fallback.0", "here is in eu, and the route stays in device")]),
+        ("on the device is not on the premises",
+         {"models": EDGE, "default": {"model": "edge", "residency": "on_premises"}}, [
+            ("default.model", "edge is in device, and the route stays in on_premises")]),
+        ("a spill to a device that the route says",
+         {**default(spill={"to": "edge"}), "models": EDGE}, []),
+        ("a device that is the provider itself",
+         {**default(), "models": {**MODELS, "edge": {"google": {"model": "m"},
+                                                     "residency": "device"}}}, [
+            ("models.edge.residency",
+             "device is a server of your own, and edge has no base_url: that says where")]),
+        ("an engine on a device",
+         {"models": {"here": {"triton": {}, "residency": "device"}},
+          "default": {"model": "here", "residency": "device"}}, []),
+        ("a step down to an engine", default(downgrade="there"), []),
+        ("a step down to a cloud", default(downgrade="cloud"), [
+            ("default.downgrade", "cloud is no engine in Triton; a class steps down to one")]),
+        ("a step down to a device", {**default(downgrade="edge"), "models": EDGE}, [
+            ("default.downgrade", "edge is no engine in Triton; a class steps down to one")]),
         ("final and token", default(verify="citations_required", stream="token"), [
             ("default.stream",
              "citations_required releases text at final, and stream: demands token")]),
@@ -145,6 +170,10 @@ def default(**keys):
          default(verify="json_schema", stream="token", fallback="there"), []),
         ("a schema that a cloud may break",
          default(verify="json_schema", stream="token", fallback="cloud"), [
+             ("default.stream",
+              "json_schema releases text at final, and stream: demands token")]),
+        ("a schema that a device may break",
+         {**default(verify="json_schema", stream="token", fallback="edge"), "models": EDGE}, [
              ("default.stream",
               "json_schema releases text at final, and stream: demands token")]),
         ("two latencies", default(constraints={"max_latency_ms": 800}, slo={"e2e_ms": 900}), [

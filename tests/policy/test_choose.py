@@ -165,13 +165,23 @@ def test_nobody(why, asked, error, sentence):
         (None, ["here2"], None),
         (None, ["here2", "mid", "frontier"], "mid"),
         (None, [HUMAN], None),
+        (None, ["edge"], None),
+        (None, ["edge", "frontier"], "frontier"),
+        (None, ["office"], "office"),
+        ({"to": "edge"}, ["frontier"], "edge"),
         ("never", ["mid"], None),
         ({"to": "frontier"}, ["mid"], "frontier"),
         ({"to": "here2"}, [], "here2"),
     ],
 )
 def test_where_a_class_spills(spill, fallback, target):
-    models = {**TARGETS, "here2": {"triton": {}}}
+    served = {"openai": {"model": "m", "base_url": "http://127.0.0.1:11434/v1"}}
+    models = {
+        **TARGETS,
+        "here2": {"triton": {}},
+        "edge": {**served, "residency": "device"},
+        "office": {**served, "residency": "on_premises"},
+    }
     default = {"model": "here", "spill": spill, "fallback": fallback}
     chosen = ask(changed={"models": models, "routes": [], "default": default})
     assert isinstance(chosen, Chosen)

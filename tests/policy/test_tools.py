@@ -17,7 +17,7 @@ from forebay.policy.tools import Calls, guide
 from forebay.policy.verifiers.pii import Redactor
 from forebay.policy.verify import Gate, subject
 from forebay.testing import request
-from forebay.values import Guide, Tool
+from forebay.values import Guide, Tool, ToolCall
 
 OFFERED = (Tool("mail"), Tool("look"))
 
@@ -69,6 +69,23 @@ def one(arguments, name='"mail"'):
 def test_what_is_a_call(why, text, calls):
     assert called(text)[1] == calls, why
     assert called(text)[0] == ("" if calls else text), why
+
+
+@pytest.mark.parametrize(
+    ("why", "text", "native", "left", "made"),
+    [
+        ("of two in the text", one('{"n": 1}') + one('{"n": 2}'), (), "", ['{"n": 1}']),
+        ("of two of its own", "Well", ("{}", "[]"), "Well", ["{}"]),
+        ("one is one", one("{}"), (), "", ["{}"]),
+        ("none is none", "Well", (), "Well", []),
+    ],
+)
+def test_where_one_call_is_wanted_the_first_leaves(why, text, native, left, made):
+    calls = Calls(request(tools=OFFERED, parallel_tool_calls=False))
+    own = tuple(ToolCall(f"c{n}", "mail", arguments) for n, arguments in enumerate(native))
+    sent = calls.feed(text)
+    rest, got = calls.finish("", own)
+    assert (sent + rest, [call.arguments for call in got]) == (left, made), why
 
 
 @pytest.mark.parametrize("depth", [60, 70, 300, 980, 990, 996, 1000, 5000, 100_000])

@@ -13,6 +13,9 @@ from google.protobuf import json_format
 from forebay.cli.client import fail, request, request_options, stub
 from forebay.v1 import router_pb2 as pb
 
+_TOLD = ("failed", "referred", "flagged", "redacted")
+"""Outcomes of verdicts that a person at a terminal wants to know."""
+
 
 @click.command()
 @request_options
@@ -39,7 +42,10 @@ def _stream(events: Any) -> None:
             print(event.token.text, end="", flush=True)
         elif kind == "status":
             print(f"[{event.status.what}]", file=sys.stderr)
-        elif kind == "verdict" and event.verdict.outcome in ("failed", "flagged", "redacted"):
+        elif kind == "ticket":
+            ticket = event.ticket.id
+            print(f"A person will answer this: GET /v1/tickets/{ticket}", file=sys.stderr)
+        elif kind == "verdict" and event.verdict.outcome in _TOLD:
             said = event.verdict
             print(f"\n[{said.verifier} {said.outcome}: {said.reason}]", file=sys.stderr)
         elif kind == "done":

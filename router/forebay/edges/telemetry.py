@@ -98,7 +98,7 @@ class RequestMetrics:
         itl = self._itl.labels(*where)
         for gap_ms in record.itl_ms:
             itl.observe(gap_ms / 1000)
-        if record.status not in _CLIENTS_DOING:
+        if record.status not in _NOT_JUDGED:
             for name, limit_ms in self._slos.get(record.route, {}).items():
                 met = record.status == "ok" and _within(timing, name, limit_ms)
                 self._attained.labels(record.route, name, str(met).lower()).inc()
@@ -117,8 +117,8 @@ class _PolicyInfo(Collector):
         yield info
 
 
-_CLIENTS_DOING = ("cancelled", "invalid_request", "too_large")
-"""Ends that are the client's own and say nothing of the service."""
+_NOT_JUDGED = ("cancelled", "invalid_request", "too_large", "parked")
+"""Ends that are the client's own, or a person's, and say nothing of the service's latency."""
 
 
 def slos_of(route: Route) -> dict[str, int]:

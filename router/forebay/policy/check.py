@@ -16,6 +16,7 @@ from forebay.policy.regex import fault as pattern_fault
 from forebay.policy.replicas import address_fault, host_fault, misread, page_fault
 from forebay.policy.rules import (
     ADAPTERS,
+    DEVICE,
     HUMAN,
     VERIFIERS,
     AnyOf,
@@ -83,6 +84,10 @@ def _models(document: Document) -> Iterator[Finding]:
             if target.limits.context_tokens is not None:
                 told = "an engine tells its own context; say context_tokens for clouds only"
                 yield Finding((*at, "limits", "context_tokens"), told)
+        api = target.openai or target.anthropic or target.google
+        if api is not None and api.base_url is None and target.is_edge:
+            told = f"{DEVICE} is a server of your own, and {name} has no base_url: that says where"
+            yield Finding((*at, "residency"), told)
 
 
 def _replicas(at: Path, rule: Triton) -> Iterator[Finding]:
@@ -241,8 +246,8 @@ def _beside(document: Document, at: Path, route: Route) -> Iterator[Finding]:
     if route.downgrade is not None:
         beside.append(((*at, "downgrade"), route.downgrade, "downgrade"))
         weaker = document.models.get(route.downgrade)
-        if weaker is not None and weaker.is_cloud:
-            said = f"{route.downgrade} is no engine of your own; a class steps down to one"
+        if weaker is not None and not weaker.is_engine:
+            said = f"{route.downgrade} is no engine in Triton; a class steps down to one"
             yield Finding((*at, "downgrade"), said)
     for path, name, word in beside:
         if name == HUMAN:
@@ -286,7 +291,7 @@ def _release(document: Document, at: Path, route: Route) -> Iterator[Finding]:
 def _enforceable(document: Document, route: Route) -> bool:
     """Return whether every rung decodes under a guide, so that a schema holds from its start."""
     rungs = [name for _, name in _rungs((), route)]
-    return all(name in document.models and not document.models[name].is_cloud for name in rungs)
+    return all(name in document.models and document.models[name].is_engine for name in rungs)
 
 
 def _contents(document: Document, at: Path, route: Route) -> Iterator[Finding]:

@@ -73,7 +73,6 @@ def not_built(route: Route, request: Request | None = None) -> str | None:
     """
     verifiers = (f"verifier {name}" for name in route.verify if name not in verify.BUILT)
     asked = {
-        "hedge": route.hedge is not None,
         "budget": route.budget is not None,
         "retention": route.retention is not None,
     }

@@ -26,6 +26,9 @@ from forebay.values import Release  # noqa: TC001 - pydantic reads it at run tim
 HUMAN = "human_review_queue"
 """The last rung that is a person. Always known, never a spill target."""
 
+DEVICE = "device"
+"""The residency of an edge target: a server on a device or in an office."""
+
 VERIFIERS = (
     "json_schema",
     "pii_redaction",
@@ -311,9 +314,19 @@ class Target(Rule):
         return said[0] if len(said) == 1 else ""
 
     @property
+    def is_engine(self) -> bool:
+        """Whether it is an engine in Triton, whose load is known and which keeps to a form."""
+        return self.adapter == "triton"
+
+    @property
+    def is_edge(self) -> bool:
+        """Whether it is a server of the operator's own, small and near, behind a provider's API."""
+        return not self.is_engine and self.residency == DEVICE
+
+    @property
     def is_cloud(self) -> bool:
-        """Whether calling it leaves the operator's machines."""
-        return self.adapter != "triton"
+        """Whether what it is asked leaves the house: for any but an engine and an edge target."""
+        return not (self.is_engine or self.is_edge)
 
 
 ADAPTERS = ("triton", "openai", "anthropic", "google")

@@ -118,6 +118,7 @@ class Calls:
         self._held: list[str] = []
         self._begun = False
         self._plain = not offered
+        self._most = None if request.parallel_tool_calls else 1
 
     def feed(self, text: str) -> str:
         """Return text that is no call; empty while it may still become one."""
@@ -136,13 +137,14 @@ class Calls:
     ) -> tuple[str, tuple[ToolCall, ...]]:
         """Return the rest of the text, or the calls that the whole answer consists of.
 
-        Where the engine made calls itself, those are the calls and all text is text.
+        Where the engine made calls itself, those are the calls and all text is text. Of several
+        calls the first alone is kept where the request wants one at a time.
         """
         text = "".join(self._held) + text
         if native:
-            return text, native
+            return text, native[: self._most]
         calls = () if self._plain else self._read(text)
-        return ("", calls) if calls else (text, ())
+        return ("", calls[: self._most]) if calls else (text, ())
 
     def _read(self, text: str) -> tuple[ToolCall, ...]:
         """Return the calls, none if any part of the text is something else."""

@@ -278,7 +278,7 @@ class Gate:
 
 def _worst(*verdicts: Verdict) -> Verdict:
     """Return one verdict of several by the same verifier: of the worst outcome, all its reasons."""
-    rank = {"failed": 3, "flagged": 2, "redacted": 1}
+    rank = {"failed": 4, "referred": 3, "flagged": 2, "redacted": 1}
     worst = max(rank.get(one.outcome, 0) for one in verdicts)
     if not worst:
         return verdicts[0]

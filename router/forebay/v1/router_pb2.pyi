@@ -249,16 +249,18 @@ class Error(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_s: _Optional[float] = ...) -> None: ...
 
 class CompleteResponse(_message.Message):
-    __slots__ = ("decision", "text", "verdicts", "done")
+    __slots__ = ("decision", "text", "verdicts", "done", "ticket")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     text: str
     verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
     done: Done
-    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., text: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
+    ticket: Ticket
+    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., text: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ...) -> None: ...
 
 class Rung(_message.Message):
     __slots__ = ("target", "placement", "reason", "why", "prompt_tokens")
@@ -301,9 +303,11 @@ class GetTicketRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class Ticket(_message.Message):
-    __slots__ = ("id", "state")
+    __slots__ = ("id", "state", "at_unix_s")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: str
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+    at_unix_s: float
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., at_unix_s: _Optional[float] = ...) -> None: ...

@@ -20,8 +20,10 @@ from forebay.edges.clock import SystemClock
 from forebay.edges.grpc_door import GrpcDoor, GrpcSettings
 from forebay.edges.http_door import HttpDoor, HttpSettings
 from forebay.edges.recorder import Recorder
+from forebay.edges.review import ReviewQueue
 from forebay.house import House
 from forebay.policy.probes import check_probes
+from forebay.policy.rules import HUMAN
 from forebay.wiring import prices
 from forebay.wiring.engines import Engines
 from forebay.wiring.settings import CHECKOUT, Settings
@@ -79,13 +81,16 @@ async def _serve(settings: Settings) -> None:
         opened.push_async_callback(engines.close)
         records = store.RecordStore(settings.home / "records.db")
         opened.callback(records.close)
+        review = ReviewQueue(settings.home / "review.db", clock)
+        opened.callback(review.close)
         registry = CollectorRegistry()
         state = engines.admission.controller.state
         registry.register(gauges.AdmissionGauges(state, clock, engines.breakers))
         metrics = telemetry.RequestMetrics(registry, policy)
         recorder = Recorder([metrics, records, telemetry.RequestLog()])
         opened.callback(recorder.close)
-        house = House(policy, engines.by_target, engines.admission, clock, recorder)
+        called = {HUMAN: review, **engines.by_target}
+        house = House(policy, called, engines.admission, clock, recorder, review)
         doors = _doors(settings, house, engines, registry, metrics)
         for door in doors:
             await door.start()

@@ -23,7 +23,7 @@ from forebay.policy.context import (
     fit,
     unique,
 )
-from forebay.values import Decided, Guide, Request, Sampling, Text, Token
+from forebay.values import Decided, Guide, Request, Sampling, Text, Ticket, Token
 
 if TYPE_CHECKING:
     from forebay.edges.grpc_door.arrival import Arrival
@@ -59,6 +59,7 @@ _CALLED = {"stop": "stop_words", "bad": "bad_words"}
 _FINAL = "triton_final_response"
 _WANTS_FINAL = "triton_enable_empty_final_response"
 _DECISION = "forebay"
+_TICKET = "forebay_ticket"
 _MICROS = 1_000_000
 _NO_TEXT = Token("", 0)
 
@@ -211,6 +212,7 @@ class Answers:
         self._asked = asked
         self._prompt_tokens = self._tokens = 0
         self._cum_log_prob = 0.0
+        self._ticket = ""
         self._response = self._empty(final=False)
         self._plain = asked.outputs == ("text_output",) and not asked.request.explain
         self._begun = False
@@ -222,6 +224,10 @@ class Answers:
             told = orjson.dumps({"request_id": self._asked.request.id, "decision": event}).decode()
             self._response.parameters[_DECISION].string_param = told
 
+    def parked(self, event: Ticket) -> None:
+        """Note that a person will answer; told with the last response, which has no text."""
+        self._ticket = event.id
+
     def piece(self, event: Token, *, final: bool = False) -> kserve.ModelInferResponse:
         """Return the response that carries one piece of text, and what was decoded for it."""
         self._tokens += event.tokens
@@ -230,7 +236,7 @@ class Answers:
         text = event.text.encode()
         raw = len(text).to_bytes(4, "little") + text
         if final:
-            response.parameters[_FINAL].bool_param = True
+            self._finish(response)
         if self._plain and self._begun:
             response.raw_output_contents[0] = raw
             return response
@@ -251,7 +257,17 @@ class Answers:
         sent before it is known whether another follows. Without outputs it comes only to those
         who asked for such a response; others would stumble over it.
         """
-        return self._empty(final=True) if self._asked.final else self.piece(_NO_TEXT, final=True)
+        if not self._asked.final:
+            return self.piece(_NO_TEXT, final=True)
+        last = self._empty(final=True)
+        self._finish(last)
+        return last
+
+    def _finish(self, response: kserve.ModelInferResponse) -> None:
+        """Mark the last response."""
+        response.parameters[_FINAL].bool_param = True
+        if self._ticket:
+            response.parameters[_TICKET].string_param = self._ticket
 
     def _output(self, name: str, raw: bytes, event: Token) -> tuple[str, list[int], bytes]:
         if name == "text_output":

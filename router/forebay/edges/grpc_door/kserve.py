@@ -24,7 +24,7 @@ from forebay.edges.grpc_door.rpc import (
 from forebay.edges.grpc_door.tally import Tallies
 from forebay.errors import EngineUnavailable, ForebayError, NotPermitted, status_of
 from forebay.policy.context import unknown_model
-from forebay.values import Decided, Failed, Token
+from forebay.values import Decided, Failed, Ticket, Token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -223,6 +223,8 @@ class InferenceService:
                     yield answers.piece(event)
                 elif isinstance(event, Decided):
                     answers.decided(event)
+                elif isinstance(event, Ticket):
+                    answers.parked(event)
                 elif isinstance(event, Failed):
                     raise RecordedError(event.error)
         yield answers.end()
@@ -239,6 +241,8 @@ class InferenceService:
                     logprobs += event.logprobs
                 elif isinstance(event, Decided):
                     answers.decided(event)
+                elif isinstance(event, Ticket):
+                    answers.parked(event)
                 elif isinstance(event, Failed):
                     raise RecordedError(event.error)
         return Token("".join(texts), tokens, tuple(logprobs))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from forebay.edges.grpc_door import wire
 from forebay.edges.grpc_door.arrival import arrival_of
 from forebay.edges.grpc_door.rpc import Patience, RecordedError
-from forebay.errors import ForebayError, NotBuilt
+from forebay.errors import ForebayError
 from forebay.v1 import router_pb2 as pb
-from forebay.values import Decided, Done, Failed, Token, Verdict
+from forebay.values import Decided, Done, Failed, Ticket, Token, Verdict
 
 if TYPE_CHECKING:
     from grpc import aio
@@ -62,6 +62,8 @@ class RouterService:
                     del answer.verdicts[:]
                 elif isinstance(event, Verdict):
                     answer.verdicts.append(wire.verdict(event))
+                elif isinstance(event, Ticket):
+                    answer.ticket.CopyFrom(wire.ticket(event))
                 elif isinstance(event, Done):
                     answer.done.CopyFrom(wire.done(event))
                 elif isinstance(event, Failed):
@@ -80,7 +82,10 @@ class RouterService:
             raise RecordedError(error) from None
 
     async def GetTicket(  # noqa: N802
-        self, _message: pb.GetTicketRequest, _context: Call
-    ) -> NoReturn:
-        """Refuse: tickets come with the review queue."""
-        raise NotBuilt("tickets belong to human_review_queue, which this version does not have yet")
+        self, message: pb.GetTicketRequest, _context: Call
+    ) -> pb.Ticket:
+        """Return how a request stands that waits for a person."""
+        try:
+            return wire.ticket(await self._corridor.ticket(message.id))
+        except ForebayError as error:
+            raise RecordedError(error) from None

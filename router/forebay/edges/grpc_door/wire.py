@@ -45,6 +45,7 @@ from forebay.values import (
     Sampling,
     Spill,
     Text,
+    Ticket,
     Token,
     ToolCall,
     Verdict,
@@ -213,6 +214,11 @@ def verdict(event: Verdict) -> pb.Verdict:
     )
 
 
+def ticket(event: Ticket) -> pb.Ticket:
+    """Return a ticket as a message."""
+    return pb.Ticket(id=event.id, state=event.state, at_unix_s=event.at_wall_s)
+
+
 def done(event: Done) -> pb.Done:
     """Return the end of a whole answer as a message."""
     return pb.Done(
@@ -242,6 +248,7 @@ EVENTS: dict[type, Callable[[Any], pb.GenerateEvent]] = {
         token=pb.Token(text=event.text, tokens=event.tokens, logprobs=event.logprobs)
     ),
     Progress: lambda event: pb.GenerateEvent(status=pb.Status(what=event.what)),
+    Ticket: lambda event: pb.GenerateEvent(ticket=ticket(event)),
     Verdict: lambda event: pb.GenerateEvent(verdict=verdict(event)),
     Done: lambda event: pb.GenerateEvent(done=done(event)),
 }

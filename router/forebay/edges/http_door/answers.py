@@ -18,7 +18,7 @@ from forebay.errors import BROKEN_SENTENCE, ForebayError, sentence_of, status_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from forebay.values import Decided, Done, Token, ToolCall, Verdict
+    from forebay.values import Decided, Done, Ticket, Token, ToolCall, Verdict
 
 DONE = b"data: [DONE]\n\n"
 _TEXT_AS_WRITTEN = orjson.dumps("\x00")
@@ -33,6 +33,7 @@ class Told:
     explain: bool
     decided: Decided | None = None
     verdicts: list[Verdict] = field(default_factory=list)
+    ticket: Ticket | None = None
     texts: list[str] = field(default_factory=list)
     logprobs: list[tuple[str, float]] = field(default_factory=list)
 
@@ -62,6 +63,8 @@ class Told:
     def judged(self, done: Done) -> dict[str, Any]:
         """Return the `forebay` object that ends a stream: what was found of the answer."""
         said: dict[str, Any] = {"flagged": done.flagged}
+        if self.ticket is not None:
+            said["ticket"] = ticket_json(self.ticket)
         if self.explain:
             said |= {"verdicts": self.verdicts, "timing": done.timing}
         return said
@@ -101,6 +104,8 @@ class ChatShape:
         """Return one `chat.completion`."""
         text = "".join(told.texts)
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if told.ticket is not None:
+            message |= {"content": None, "refusal": parked(told.ticket)}
         if done.tool_calls:
             message["content"] = text or None
             message["tool_calls"] = [_call(call) for call in done.tool_calls]
@@ -116,7 +121,7 @@ class ChatShape:
                         "index": 0,
                         "message": message,
                         "logprobs": probs,
-                        "finish_reason": done.finish,
+                        "finish_reason": finish_of(done),
                     }
                 ],
                 "usage": usage(done),
@@ -152,7 +157,9 @@ class ChatShape:
         if done.tool_calls:
             calls = enumerate(done.tool_calls)
             delta["tool_calls"] = [{"index": i} | _call(call) for i, call in calls]
-        end = self._chunk(delta, finish=done.finish) | {"forebay": told.judged(done)}
+        if told.ticket is not None:
+            delta["refusal"] = parked(told.ticket)
+        end = self._chunk(delta, finish=finish_of(done)) | {"forebay": told.judged(done)}
         frames = [_frame(end)]
         if self._usage:
             frames.append(_frame(self._head | {"choices": [], "usage": usage(done)}))
@@ -180,7 +187,7 @@ class CompletionShape:
         """Return one `text_completion`."""
         self._begin(told)
         probs = self._probs(told.logprobs) if self._logprobs else None
-        choice = _choice("".join(told.texts), probs, done.finish)
+        choice = _choice("".join(told.texts), probs, finish_of(done))
         said = told.forebay() | told.judged(done)
         return orjson.dumps(
             self._head | {"choices": [choice], "usage": usage(done), "forebay": said}
@@ -206,7 +213,7 @@ class CompletionShape:
 
     def last(self, told: Told, done: Done) -> bytes:
         """Return the finish reason, the usage where asked for, and [DONE]."""
-        end = {"choices": [_choice("", None, done.finish)], "forebay": told.judged(done)}
+        end = {"choices": [_choice("", None, finish_of(done))], "forebay": told.judged(done)}
         frames = [_frame(self._head | end)]
         if self._usage:
             frames.append(_frame(self._head | {"choices": [], "usage": usage(done)}))
@@ -235,6 +242,27 @@ class CompletionShape:
         }
 
 
+def ticket_json(ticket: Ticket) -> dict[str, Any]:
+    """Return a ticket as `GET /v1/tickets/{id}` tells it, with where that is."""
+    return {
+        "id": ticket.id,
+        "object": "ticket",
+        "state": ticket.state,
+        "created": round(ticket.at_wall_s),
+        "url": f"/v1/tickets/{ticket.id}",
+    }
+
+
+def parked(ticket: Ticket) -> str:
+    """Return what stands in place of an answer that a person will give."""
+    return f"A person will answer this. Ask again at /v1/tickets/{ticket.id}"
+
+
+def finish_of(done: Done) -> str:
+    """Return OpenAI's finish reason; it has none for an answer that a person withholds so far."""
+    return "content_filter" if done.finish == "ticket" else done.finish
+
+
 def paired(token: Token) -> list[tuple[str, float]]:
     """Return each log-probability with its text: the first has all, tokens share one text."""
     texts = (token.text, *("" for _ in token.logprobs[1:]))
@@ -255,7 +283,7 @@ _TYPES = {403: "permission_error", 429: "rate_limit_error"}
 
 
 def error_body(error: BaseException) -> bytes:
-    """Return an error in OpenAI's shape; `code` is the stable reason."""
+    """Return an error in OpenAI's shape; `code` is the stable reason, `retry_after_s` is ours."""
     status = status_of(error)
     told = error_json(
         status.http,
@@ -263,6 +291,8 @@ def error_body(error: BaseException) -> bytes:
         sentence_of(error) or BROKEN_SENTENCE,
         error.param if isinstance(error, ForebayError) else None,
     )
+    if (after_s := getattr(error, "retry_after_s", None)) is not None:
+        told["error"]["retry_after_s"] = after_s
     return orjson.dumps(told)
 
 

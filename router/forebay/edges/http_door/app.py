@@ -20,9 +20,10 @@ from forebay.edges.http_door.answers import (
     CompletionShape,
     error_body,
     error_json,
+    ticket_json,
 )
 from forebay.edges.http_door.density import sparse
-from forebay.edges.http_door.reply import Reply, retry_after
+from forebay.edges.http_door.reply import Reply, retry_headers
 from forebay.errors import (
     BROKEN,
     BROKEN_SENTENCE,
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from forebay import values
     from forebay.corridor import Corridor
+    from forebay.edges.http_door.answers import Shape
     from forebay.ports import Clock
 
 log = structlog.get_logger("forebay.http")
@@ -62,7 +65,8 @@ class Served:
 
     `names` are the models that a client may name, `unready` says why nothing can be served or
     None, `metrics` returns a page and its content type, `refused` is called with the door and the
-    reason of each request that is refused before the corridor.
+    reason of each request that is refused before the corridor. A stream that is silent for
+    `silence_s` seconds gets a comment.
     """
 
     corridor: Corridor
@@ -72,6 +76,7 @@ class Served:
     metrics: Callable[[], tuple[bytes, str]]
     max_body_bytes: int
     refused: Callable[[str, str], None]
+    silence_s: float
 
 
 def application(served: Served) -> Starlette:
@@ -83,6 +88,7 @@ def application(served: Served) -> Starlette:
             Route("/v1/completions", endpoints.complete, methods=["POST"]),
             Route("/v1/models", endpoints.models, methods=["GET"]),
             Route("/v1/models/{name:path}", endpoints.model, methods=["GET"]),
+            Route("/v1/tickets/{id}", endpoints.ticket, methods=["GET"]),
             Route("/metrics", endpoints.metrics, methods=["GET"]),
             Route("/healthz", endpoints.alive, methods=["GET"]),
             Route("/readyz", endpoints.ready, methods=["GET"]),
@@ -108,7 +114,7 @@ class Endpoints:
         arrival, said = await self._read(request)
         body = bodies.read(bodies.ChatBody, said)
         shape = ChatShape(self._now_s(), logprobs=body.logprobs, usage=_wants_usage(body))
-        return Reply(self._served.corridor, wire.request_of(body, arrival), shape)
+        return self._reply(wire.request_of(body, arrival), shape)
 
     async def complete(self, request: Request) -> ASGIApp:
         """Answer `POST /v1/completions`."""
@@ -116,7 +122,7 @@ class Endpoints:
         body = bodies.read(bodies.CompletionBody, said)
         probs = body.logprobs is not None
         shape = CompletionShape(self._now_s(), logprobs=probs, usage=_wants_usage(body))
-        return Reply(self._served.corridor, wire.request_of(body, arrival), shape)
+        return self._reply(wire.request_of(body, arrival), shape)
 
     async def models(self, _request: Request) -> Response:
         """List what a client may name: auto, the route classes, the targets."""
@@ -129,6 +135,11 @@ class Endpoints:
         if name not in names:
             raise unknown_model(name, names)
         return Response(orjson.dumps(self._model(name)), media_type=JSON)
+
+    async def ticket(self, request: Request) -> Response:
+        """Return how a request stands that waits for a person."""
+        found = await self._served.corridor.ticket(request.path_params["id"])
+        return Response(orjson.dumps(ticket_json(found)), media_type=JSON)
 
     async def metrics(self, _request: Request) -> Response:
         """Return the metrics page."""
@@ -150,8 +161,7 @@ class Endpoints:
         """Tell what an endpoint refused; what the corridor refuses is told by `Reply`."""
         status = status_of(error)
         self._served.refused(DOOR, status.reason)
-        headers = {name.decode(): value.decode() for name, value in retry_after(error)}
-        return Response(error_body(error), status.http, headers, JSON)
+        return Response(error_body(error), status.http, _come_back(error), JSON)
 
     async def told_by_path(self, request: Request, error: Exception) -> Response:
         """Tell what is not there."""
@@ -162,7 +172,7 @@ class Endpoints:
                 "unknown_path",
                 (
                     f"there is nothing at {path}; this door serves /v1/chat/completions, "
-                    "/v1/completions, /v1/models, /metrics, /healthz and /readyz"
+                    "/v1/completions, /v1/models, /v1/tickets, /metrics, /healthz and /readyz"
                 ),
             ),
             405: ("method_not_allowed", f"{path} does not take {request.method}"),
@@ -170,7 +180,11 @@ class Endpoints:
         self._served.refused(DOOR, NOT_FOUND if error.status_code in told else INVALID)
         code, sentence = told.get(error.status_code, ("http", str(error.detail)))
         body = orjson.dumps(error_json(error.status_code, code, sentence))
-        return Response(body, error.status_code, error.headers, JSON)
+        headers = _come_back(error) | dict(error.headers or {})
+        return Response(body, error.status_code, headers, JSON)
+
+    def _reply(self, asked: values.Request, shape: Shape) -> Reply:
+        return Reply(self._served.corridor, asked, shape, self._served.silence_s)
 
     def _model(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._since_s, "owned_by": "forebay"}
@@ -218,7 +232,12 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_LEFT)
 
 
-async def _broken(_request: Request, _error: Exception) -> Response:
+async def _broken(_request: Request, error: Exception) -> Response:
     """Tell that an expectation of ours broke; the server logs what it was."""
     body = orjson.dumps(error_json(BROKEN.http, BROKEN.reason, BROKEN_SENTENCE))
-    return Response(body, BROKEN.http, media_type=JSON)
+    return Response(body, BROKEN.http, _come_back(error), JSON)
+
+
+def _come_back(error: Exception) -> dict[str, str]:
+    """Return the headers that say whether the request may be sent again, and when."""
+    return {name.decode(): value.decode() for name, value in retry_headers(error)}

@@ -49,7 +49,6 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "web_search_options": ((), "cannot be honoured here: no model searches the web"),
     "functions": ((), "was replaced by tools; send tools"),
     "function_call": ((), "was replaced by tool_choice; send tool_choice"),
-    "parallel_tool_calls": ((True,), "must be true: a model may call several tools at once"),
     "reasoning_effort": ((), "cannot be honoured here"),
     "verbosity": ((), "cannot be honoured here"),
     "echo": ((False,), "must be false: the prompt is not repeated"),
@@ -198,6 +197,7 @@ class ChatBody(Body):
     logprobs: bool = False
     tools: Annotated[list[_Tool], FailFast()] = Field(default=[], max_length=MAX_TOOLS)
     tool_choice: Annotated[str, BeforeValidator(_choice)] = "auto"
+    parallel_tool_calls: bool = True
 
 
 class CompletionBody(Body):

@@ -1,7 +1,8 @@
 """One answer over HTTP: the corridor runs while the client's hang-up is watched.
 
-Before the first byte a failure is a status; after it, an event that ends the stream. The watch
-starts with the request, so a client that leaves before the first token cancels as well.
+Before the first byte a failure is a status; after it, an event that ends the stream. Where a stream
+was silent for long, its first byte is a comment's (`stream.py`). The watch starts with the request,
+so a client that leaves before the first token cancels as well.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from forebay.edges.http_door.answers import Shape, Told, error_body, error_frame, paired
+from forebay.edges.http_door.stream import EventStream
 from forebay.errors import EngineUnavailable, ForebayError, status_of
-from forebay.values import Decided, Done, Failed, Token, Verdict
+from forebay.values import Decided, Done, Failed, Ticket, Token, Verdict
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from forebay.corridor import Corridor
     from forebay.values import Request
@@ -38,14 +40,21 @@ _STREAM = [
 
 
 class Reply:
-    """An ASGI response that asks the corridor when it is sent."""
+    """An ASGI response that asks the corridor when it is sent.
 
-    def __init__(self, corridor: Corridor, request: Request, shape: Shape) -> None:
+    A stream that was silent for `silence_s` seconds gets a comment.
+    """
+
+    def __init__(
+        self, corridor: Corridor, request: Request, shape: Shape, silence_s: float
+    ) -> None:
         self._corridor = corridor
         self._request = request
         self._shape = shape
+        self._silence_s = silence_s
         self._told = Told(request.id, request.explain)
-        self._started = False
+        self._events: EventStream | None = None
+        self._opened = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer; a hang-up closes the corridor at once and is no error.
@@ -94,29 +103,26 @@ class Reply:
                 else:
                     self._note(event)
         assert done is not None, "the corridor ended without Done or Failed"
-        body = self._shape.whole(told, done)
-        await self._start(send, 200, [_JSON, (b"content-length", b"%d" % len(body))])
-        await send({"type": "http.response.body", "body": body})
+        status = 200 if told.ticket is None else 202
+        await self._json(send, status, self._shape.whole(told, done))
 
     async def _stream(self, send: Send) -> None:
-        """Send frames as tokens come; head and first text leave together with the first token."""
+        """Send frames as tokens come; what opens the answer leaves with its first token."""
         shape = self._shape
-        async with aclosing(self._corridor.run(self._request)) as events:
+        stream = self._events = EventStream(send, self._head(200, _STREAM), self._silence_s)
+        async with stream, aclosing(self._corridor.run(self._request)) as events:
             async for event in events:
                 if isinstance(event, Token):
-                    opening = b"" if self._started else await self._open(send)
-                    frame = opening + shape.text(event)
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                    await stream.write(self._opening() + shape.text(event))
                 elif isinstance(event, Done):
-                    frame = b"" if self._started else await self._open(send)
-                    frame += shape.last(self._told, event)
-                    await send({"type": "http.response.body", "body": frame})
+                    await stream.write(self._opening() + shape.last(self._told, event), last=True)
                 else:
                     self._note(event)
 
-    async def _open(self, send: Send) -> bytes:
-        await self._start(send, 200, _STREAM)
-        return self._shape.first(self._told)
+    def _opening(self) -> bytes:
+        """Return what opens an answer, once."""
+        opened, self._opened = self._opened, True
+        return b"" if opened else self._shape.first(self._told)
 
     def _note(self, event: object) -> None:
         """Take what changes the answer's frame and not its text; raise the failure that ends it."""
@@ -124,25 +130,34 @@ class Reply:
             self._told.decide(event)
         elif isinstance(event, Verdict):
             self._told.verdicts.append(event)
+        elif isinstance(event, Ticket):
+            self._told.ticket = event
         elif isinstance(event, Failed):
             raise event.error
 
     async def _fail(self, send: Send, error: Exception) -> None:
-        if self._started:
-            await send({"type": "http.response.body", "body": error_frame(error)})
-            return
-        body = error_body(error)
-        headers = [_JSON, (b"content-length", b"%d" % len(body)), *retry_after(error)]
-        await self._start(send, status_of(error).http, headers)
+        if self._events is not None and self._events.begun:
+            await self._events.write(error_frame(error), last=True)
+        else:
+            await self._json(send, status_of(error).http, error_body(error), *retry_headers(error))
+
+    async def _json(self, send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
+        sized = (b"content-length", b"%d" % len(body))
+        await send(self._head(status, [_JSON, sized, *more]))
         await send({"type": "http.response.body", "body": body})
 
-    async def _start(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._started = True
+    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> Message:
         named = [*headers, (b"x-request-id", self._request.id.encode())]
-        await send({"type": "http.response.start", "status": status, "headers": named})
+        return {"type": "http.response.start", "status": status, "headers": named}
 
 
-def retry_after(error: BaseException) -> list[tuple[bytes, bytes]]:
-    """Return the Retry-After header of an error that says when, in whole seconds."""
+def retry_headers(error: BaseException) -> list[tuple[bytes, bytes]]:
+    """Return when a client may come back, in whole seconds, or else that nothing is won by it.
+
+    OpenAI's SDK sends a request that ended in 5xx twice more unless it is told not to; each time
+    it would walk its whole ladder again.
+    """
     after_s = error.retry_after_s if isinstance(error, ForebayError) else None
-    return [] if after_s is None else [(b"retry-after", b"%d" % max(ceil(after_s), 1))]
+    if after_s is None:
+        return [(b"x-should-retry", b"false")]
+    return [(b"retry-after", b"%d" % max(ceil(after_s), 1))]

@@ -42,6 +42,8 @@ class HttpSettings:
     keep_alive_s: int = 75
     stall_s: float = 30.0
     """How long a client may leave an answer unread."""
+    silence_s: float = 10.0
+    """How long a stream sends nothing before it sends a comment: proxies cut what is silent."""
     lame_duck_s: float = 0.5
     """Between telling /readyz 503 and taking no more connections."""
     grace_s: float = 10.0
@@ -76,8 +78,16 @@ class HttpDoor:
         self._unready = unready
         self._draining = False
         told = refused or _unheard
-        most = self._settings.max_body_bytes
-        served = Served(corridor, clock, names, self._why_not_ready, metrics, most, told)
+        served = Served(
+            corridor,
+            clock,
+            names,
+            self._why_not_ready,
+            metrics,
+            self._settings.max_body_bytes,
+            told,
+            self._settings.silence_s,
+        )
         self._server = _Server(
             uvicorn.Config(
                 application(served),

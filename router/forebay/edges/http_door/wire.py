@@ -58,7 +58,7 @@ def request_of(body: ChatBody | CompletionBody, arrival: Arrival) -> Request:
     """
     brought, prompt = _context(body, arrival), _prompt(body)
     fit(prompt, brought.tools, "auto", "forebay.tools")
-    tools, choice = brought.tools, "auto"
+    tools, choice, several = brought.tools, "auto", True
     if isinstance(body, ChatBody):
         tools += tuple(
             [
@@ -70,6 +70,7 @@ def request_of(body: ChatBody | CompletionBody, arrival: Arrival) -> Request:
         for position, tool in enumerate(body.tools):
             written(tool.function.parameters, f"tools[{position}].function.parameters")
         choice = checked_choice(body.tool_choice, tools)
+        several = body.parallel_tool_calls
     limits_s = (ms / 1000 for ms in (arrival.deadline_ms, brought.deadline_ms) if ms is not None)
     return Request(
         id=arrival.id,
@@ -82,6 +83,7 @@ def request_of(body: ChatBody | CompletionBody, arrival: Arrival) -> Request:
         sources=brought.sources,
         tools=tools,
         tool_choice=choice,
+        parallel_tool_calls=several,
         deadline_s=earlier(arrival.received_s, *limits_s),
         stream=body.stream,
         explain=brought.explain,

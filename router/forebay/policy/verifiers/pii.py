@@ -90,10 +90,14 @@ class Redactor:
         rest = self._advance(final=True)
         if not self._found:
             return rest, Verdict(NAME, "passed")
-        counts = Counter(span.name for span in self._found)
-        reason = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        counts = sorted(self.counts().items())
+        reason = ", ".join(f"{count} {name}" for name, count in counts)
         spans = tuple(self._fed(span.start, span.end) for span in self._found)
         return rest, Verdict(NAME, "redacted", reason, spans)
+
+    def counts(self) -> Counter[str]:
+        """Return how often each type was found so far."""
+        return Counter(span.name for span in self._found)
 
     def _fed(self, start: int, end: int) -> tuple[int, int]:
         """Return where kept characters stood in the text as it was fed."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from forebay.policy.rules import Safety
+    from forebay.values import Outcome
 
 NAME = "safety"
 
@@ -30,6 +31,9 @@ SENTENCE_MAX = 600
 
 _MATCHES_MAX = 200
 """Matches of one category looked at; beyond, it counts as found."""
+
+_WITHHELD: tuple[tuple[str, Outcome], ...] = (("block", "failed"), ("human", "referred"))
+"""What becomes of an answer under each act that withholds it, the strictest first."""
 
 _BOUND = re.compile(rb"[.?!]\s|\n")
 _STRAIGHT = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " "})
@@ -85,9 +89,10 @@ class SafetyCheck:
         ]
         spans = tuple((one.start, one.end) for one in found)
         names = [one.category for one in found]
-        blocked = [name for name in names if self._acts.answered[name] != "flag"]
-        if blocked:
-            return "", Verdict(NAME, "failed", f"the answer holds {_listed(blocked)}", spans)
+        for act, outcome in _WITHHELD:
+            held = [name for name in names if self._acts.answered[name] == act]
+            if held:
+                return "", Verdict(NAME, outcome, f"the answer holds {_listed(held)}", spans)
         said = [f"the answer holds {_listed(names)}"] if names else []
         flagged = [name for name in self._asked if self._acts.asked.get(name) == "flag"]
         said = ([f"the request asks for {_listed(flagged)}"] if flagged else []) + said

@@ -102,7 +102,9 @@ def _tools(request: Request) -> dict[str, Any]:
         return {}
     choice = request.tool_choice if request.tools else "none"
     kind = {"auto": "auto", "required": "any", "none": "none"}.get(choice)
-    told = {"type": kind} if kind else {"type": "tool", "name": choice}
+    told: dict[str, Any] = {"type": kind} if kind else {"type": "tool", "name": choice}
+    if choice != "none" and not request.parallel_tool_calls:
+        told["disable_parallel_tool_use"] = True
     return {"tools": tools, "tool_choice": told}
 
 

@@ -105,7 +105,8 @@ def _tools(request: Request) -> dict[str, Any]:
     if choice not in ("auto", "required"):
         choice = {"type": "function", "function": {"name": choice}}
     told = [{"type": "function", "function": prompts.function(tool)} for tool in tools]
-    return {"tools": told, "tool_choice": choice}
+    single = {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
+    return {"tools": told, "tool_choice": choice, **single}
 
 
 def _beyond(sampling: Sampling) -> dict[str, Any]:
