@@ -1,4 +1,4 @@
-"""`python -m loadtest`: run a plan, render a run again, find the generator's limits, sweep."""
+"""`python -m loadtest`: run a plan, render a run again, find limits, sweep, simulate a sweep."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import uvloop
 
 from loadtest import limits as limits_of
 from loadtest import plan as plans
+from loadtest.fitted import FitName, compare
+from loadtest.fitted_pages import worst_off, write_fitted
+from loadtest.fitted_record import points as points_of
 from loadtest.outcome import Outcome, of_json, to_json
 from loadtest.pages import markdown, write
 from loadtest.prompts import PromptsError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+ENGINE = plans.ROOT / "model_repository" / "tensorrt_llm" / "1" / "engine" / "engine.json"
 
 
 def drive(work: Coroutine[Any, Any, Any]) -> Any:
@@ -132,6 +136,27 @@ def sweep_points(*, sweep_file: Path, out: Path | None, repetition: int | None) 
     folder = out or plans.ROOT / "build" / "loadtest" / f"sweep-{said.name}"
     tell = partial(print, file=sys.stderr, flush=True)
     print(sweep(said, folder, drive, tell, repetition))
+
+
+@main.command("fitted")
+@click.argument("folder", type=FOLDER)
+@click.option("--sweep", "file", type=FILE, help="default loadtest/sweeps/NAME.yaml of sweep-NAME")
+@click.option("--engine", type=FILE, default=ENGINE, help="the engine's limits; default ours")
+@click.option("--fit", type=click.Choice(get_args(FitName)), default="replayed", show_default=True)
+@click.option("--within", default=3.0, show_default=True, help="points of attainment")
+@click.option("--draws", type=click.IntRange(min=1), default=8, show_default=True, help="a mean's")
+@click.option("--out", type=FOLDER, help="where fitted.json and fitted.md go; default FOLDER")
+def fitted_to(
+    *, folder: Path, file: Path | None, fit: FitName, within: float, draws: int, **said: Any
+) -> None:
+    """Simulate every sound point of a sweep's FOLDER; exit 1 where one is off by more."""
+    named = folder.resolve().name.removeprefix("sweep-")
+    swept = load_sweep(file or plans.ROOT / "loadtest" / "sweeps" / f"{named}.yaml")
+    tell = partial(print, file=sys.stderr, flush=True)
+    points = points_of(swept, folder, said["engine"])
+    engines, compared = compare(points, swept.capacity.policy, draws, tell)
+    print(write_fitted(engines, compared, fit, within, said["out"] or folder))
+    sys.exit(1 if worst_off(compared, fit) > within else 0)
 
 
 def entry() -> None:

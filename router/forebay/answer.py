@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from forebay.policy.tools import written
 from forebay.values import Chunk, Token
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class Answer:
         if made:
             self.last = replace(self.last, finish="tool_calls", tool_calls=made)
         return self._unsent.token(text)
+
+    def said(self, rest: Token) -> str:
+        """Return in words what was judged: the text that is left, else the calls it makes."""
+        return rest.text or "\n".join(map(written, self.last.tool_calls))
 
     @property
     def withheld(self) -> Verdict | None:

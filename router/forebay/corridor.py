@@ -28,11 +28,12 @@ from forebay.climb import (
     setback_of,
     to_a_person,
 )
-from forebay.entries import Entries
+from forebay.entries import UNBILLED, Entries
 from forebay.errors import AnswerRefused, ForebayError, UnknownTicket, status_of
 from forebay.policy import verify
 from forebay.policy.around import past_refusal
 from forebay.policy.health import at_fault
+from forebay.policy.rules import HUMAN
 from forebay.policy.tools import Calls
 from forebay.policy.verifiers.support import library
 from forebay.values import (
@@ -159,8 +160,8 @@ class Corridor:
         chosen, setback = walk.chosen, setbacks[-1]
         assert chosen is not None
         tried = {attempt.target for attempt in walk.attempts}
-        if setback.called and not self._house.retries.spend():
-            return to_a_person(chosen, ladder, tried, setbacks), request
+        if HUMAN in tried:
+            return None, request  # after a person there is nobody to ask
         if walk.model_refused:
             kept = [*past_refusal(ladder, walk.attempts[-1].target, self._house.policy.targets)]
             ladder.clear()
@@ -170,6 +171,8 @@ class Corridor:
         if mended is not None:
             return mended
         step = following(chosen, ladder, tried, setback)
+        if step is not None and walk.broke and not self._house.retries.left():
+            step = None
         return step or to_a_person(chosen, ladder, tried, setbacks), request
 
     async def _take(
@@ -196,7 +199,8 @@ class Corridor:
         self, walk: Walk, entries: Entries, entrant: Entrant, gate: verify.Gate
     ) -> AsyncGenerator[Event | Setback, None]:
         """Stream one target's answer through the gate, then judge it whole."""
-        clock, outcome, failed = self._house.clock, "cancelled", False
+        clock, outcome = self._house.clock, "cancelled"
+        failed, billed = False, True
         answer = Answer(gate, Calls(entrant.call.request))
         try:
             if entrant.run.withheld is not None:
@@ -212,7 +216,7 @@ class Corridor:
             for verdict in answer.verdicts:
                 yield verdict
             if (withheld := answer.withheld) is not None:
-                outcome, walk.draft = "refused", rest.text
+                outcome, walk.draft = "refused", answer.said(rest)
                 why = f"{withheld.verifier}: {withheld.reason}"
                 unfit = Unfit(entrant.step, rest, answer.last, entrant.run, why)
                 yield _setback(walk, unfit, withheld)
@@ -226,13 +230,17 @@ class Corridor:
                 yield rest
             yield self._done(walk, answer.last, flagged=answer.flagged)
         except ForebayError as error:
-            outcome, failed = status_of(error).reason, at_fault(error)
+            judged = isinstance(error, AnswerRefused)
+            outcome = "refused" if judged else status_of(error).reason
+            failed = at_fault(error)
+            billed = bool(entrant.run.tokens) or not isinstance(error, UNBILLED)
             setback = setback_of(error)
             if setback is None or walk.committed:
                 raise
+            walk.broke = True
             yield replace(setback, called=True)
         finally:
-            entries.end(entrant, outcome, answer.verdicts, failed=failed)
+            entries.end(entrant, outcome, answer.verdicts, failed=failed, billed=billed)
 
     def _exhausted(self, walk: Walk, chosen: Chosen, setbacks: list[Setback]) -> list[Event]:
         """Return what a client gets when no rung's answer passed, or raise why it gets none."""

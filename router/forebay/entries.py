@@ -11,13 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from forebay.climb import Setback, setback_of, setback_of_placement
-from forebay.errors import ForebayError, status_of
+from forebay.errors import (
+    EngineUnavailable,
+    ForebayError,
+    InvalidRequest,
+    Overloaded,
+    status_of,
+)
 from forebay.policy import outgoing
 from forebay.policy.health import at_fault
 from forebay.policy.rules import HUMAN
 from forebay.ports import Held
 from forebay.race import Entrant, faster
-from forebay.values import Admit, Downgrade, Reason
+from forebay.values import Admit, Downgrade, Reason, Usage
 from forebay.walk import Run, Step
 
 if TYPE_CHECKING:
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     from forebay.policy.choose import Chosen
     from forebay.values import Prepared, Request, Verdict
     from forebay.walk import Walk
+
+UNBILLED = (Overloaded, EngineUnavailable, InvalidRequest)
+"""What a target says in place of an answer: nobody pays for that, as long as no token came."""
 
 HEDGED = frozenset({"first", "spill", "failover", "downgrade"})
 """Moves whose calls are hedged: not those that ask for a better answer."""
@@ -49,6 +58,7 @@ class Entries:
     async def enter(self, step: Step) -> Entrant | Setback:
         """Return a call of the step's target that has its place, or why there is none."""
         if step.target == HUMAN:
+            self.house.in_time(self.request)
             return self._begun(self._person(step))
         request, told = self.request, None
         try:
@@ -62,11 +72,13 @@ class Entries:
             if (setback := setback_of(error)) is None:
                 raise
             return setback
-        ask = self.house.ask(self.chosen, request, step, prepared, self.walk.spent_usd)
+        ask = self.house.ask(self.chosen, request, step, prepared, self._spent_usd)
         held = await self.house.admission.place(ask)
         if not isinstance(held, Held):
             self._barred(step, held.reason, held.waited_s)
             return setback_of_placement(held)
+        if self.walk.broke and step.move != "hedge":
+            self.house.retries.spend()
         try:
             return self._begun(await self._placed(request, step, prepared, held, told))
         except BaseException:
@@ -92,13 +104,14 @@ class Entries:
         verdicts: tuple[Verdict, ...] = (),
         *,
         failed: bool = False,
+        billed: bool = True,
     ) -> None:
-        """Give a call's place back, and close it in the books."""
+        """Give a call's place back, and close it in the books; one not `billed` cost nothing."""
         self._open.remove(entrant)
         entrant.lease.end("failed" if failed else "cancelled")
         step, run = entrant.step, entrant.run
         told = () if run.withheld is None else (run.withheld,)
-        usd = self.house.usd(step.target, run.usage)
+        usd = self.house.usd(step.target, run.usage) if billed else 0.0
         self.walk.end(step, run, outcome, (*told, *verdicts), usd)
 
     async def _close(self, kept: Entrant | None, outcome: str) -> None:
@@ -107,7 +120,8 @@ class Entries:
             await entrant.close()
             error = entrant.error
             if isinstance(error, ForebayError):
-                self.end(entrant, status_of(error).reason, failed=at_fault(error))
+                billed = not isinstance(error, UNBILLED)
+                self.end(entrant, status_of(error).reason, failed=at_fault(error), billed=billed)
             else:
                 self.end(entrant, outcome)
             if error is not None and not isinstance(error, ForebayError):
@@ -129,6 +143,14 @@ class Entries:
         if step.move != "hedge":
             self.walk.barred(step, outcome, waited_s)
 
+    @property
+    def _spent_usd(self) -> float:
+        """What the request has cost, and the most that its open calls may yet."""
+        return self.walk.spent_usd + sum(
+            self.house.usd(one.step.target, Usage(one.run.prompt_tokens, one.call.max_tokens))
+            for one in self._open
+        )
+
     def _begun(self, entrant: Entrant) -> Entrant:
         self._open.append(entrant)
         if not self.walk.run.target or entrant.step.move != "hedge":
@@ -145,7 +167,7 @@ class Entries:
             step = Step(placed.target, "downgrade", placed.reason)
             prepared = await engine.prepare(request)
         most = self.house.most(request, step.target, prepared)
-        most = self.house.affordable(self.chosen, step.target, prepared, most, self.walk.spent_usd)
+        most = self.house.affordable(self.chosen, step.target, prepared, most, self._spent_usd)
         call = self.house.call(request, prepared, most, placed.replica)
         run = Run(step.target, prepared.prompt_tokens, placed, withheld=told)
         return Entrant(step, call, lease, run, engine.generate(call))

@@ -75,6 +75,7 @@ class Walk:
     """One request on its way; becomes its record.
 
     `run` is the answer it is told by, `draft` the last that failed its verifiers, for a person.
+    `broke` is whether a target was called and failed: calls after that are retries.
     """
 
     request: Request
@@ -84,6 +85,7 @@ class Walk:
     run: Run = field(default_factory=Run)
     draft: str = ""
     sent_s: float | None = None
+    broke: bool = False
 
     @property
     def committed(self) -> bool:

@@ -78,3 +78,21 @@ async def test_no_request_costs_more_than_its_cap(cap, lengths, most):
     made, ledger = built(cap, *[["x"] * n for n in lengths])
     await walked(made, most)
     assert sum(a.usd for a in ledger.records[0].attempts) <= cap
+
+
+@pytest.mark.parametrize("cap", [3.5, 4.0, 4.5])
+async def test_a_hedge_and_the_call_beside_it_share_the_cap(cap):
+    price = {"input_usd_per_mtok": 1e6, "output_usd_per_mtok": 1e6}
+    models = {name: {"openai": {"model": "m"}, "price": price} for name in ("first", "second")}
+    route = {
+        "model": "first",
+        "hedge": {"after_ms": 20, "to": "second"},
+        "constraints": {"max_cost_usd": cap},
+    }
+    engines = {"first": FakeEngine(("slow",), gap_s=0.5), "second": FakeEngine(("quick",))}
+    ledger = MemoryLedger()
+    made = house(engines, {"models": models, "default": route}, ledger=ledger)
+    async for _ in Corridor(made).run(request("a b", sampling=Sampling(max_tokens=1))):
+        pass
+    spent = [(a.target, a.outcome, a.usd) for a in ledger.records[0].attempts]
+    assert sum(usd for *_, usd in spent) <= cap, spent

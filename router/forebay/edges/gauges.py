@@ -95,4 +95,9 @@ class AdmissionGauges(Collector):
             )
             for target in self._state.exits.clouds:
                 stands.add_metric([target, self._breakers.health(target).state(now_s)], 1)
-            yield stands
+            full = Gauge(
+                "forebay_cloud_full", "1 where a cloud said so and is left alone", labels=["target"]
+            )
+            for target in self._state.exits.clouds:
+                full.add_metric([target], not self._breakers.room(target).takes(now_s))
+            yield from (stands, full)

@@ -47,11 +47,11 @@ def save(path: Path, memory: Memory) -> None:
         _log.warning("learnt.unwritten", path=str(path), why=str(error))
 
 
-async def keep(path: Path, memory: Callable[[], Memory]) -> None:
+async def keep(path: Path, memory: Callable[[], Memory], *, period_s: float = PERIOD_S) -> None:
     """Write what is known, over and over and once more when cancelled."""
     try:
         while True:
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(period_s)
             save(path, memory())
     finally:
         save(path, memory())

@@ -66,9 +66,13 @@ class RecordStore:
             for r in records
         ]
         try:
-            with self._connection:
-                self._connection.executemany("INSERT INTO records VALUES (?,?,?,?,?,?)", rows)
+            # By statements: `with` the connection no other thread runs until the disk is flushed.
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT INTO records VALUES (?,?,?,?,?,?)", rows)
+            self._connection.execute("COMMIT")
         except apsw.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise OSError(str(error)) from error
 
     def close(self) -> None:

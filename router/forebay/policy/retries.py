@@ -28,9 +28,13 @@ class RetryBudget:
         """Note one request."""
         self._left = min(self._most, self._left + self._share)
 
+    def left(self) -> bool:
+        """Return whether one call may be tried again."""
+        return self._left >= 1.0
+
     def spend(self) -> bool:
         """Return whether one call may be tried again, and count it if so."""
-        if self._left < 1.0:
+        if not self.left():
             return False
         self._left -= 1.0
         return True

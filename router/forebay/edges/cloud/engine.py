@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
@@ -19,11 +20,11 @@ from forebay.edges.cloud.faults import Faults, retry_after_s
 from forebay.edges.cloud.keys import NoKey
 from forebay.edges.cloud.parts import Malformed
 from forebay.edges.cloud.sse import TooLong
-from forebay.errors import ForebayError
+from forebay.errors import DeadlineExceeded, ForebayError, Overloaded
 from forebay.values import Abilities, Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     import httpx2
 
@@ -39,6 +40,9 @@ UNTOLD = Abilities(max_input_tokens=1 << 20, max_seq_tokens=1 << 21)
 STALL_S = 60.0
 """A provider that sends nothing for so long is given up; reasoning models think in silence."""
 
+IDLE_S = 600.0
+"""One that sends signs of life and nothing of the answer is given up after so long."""
+
 TAIL_S = 2.0
 """How long an answer that is whole waits for its usage."""
 
@@ -48,6 +52,28 @@ END_S = 0.05
 HEAD_BYTES = 1 << 20
 TOKEN_BYTES = 4 << 10
 """A stream may be `HEAD_BYTES` long, and this for each token that was asked for."""
+
+
+class Watch(Protocol):
+    """Is told what the end of a call does not tell of its provider."""
+
+    def full(self, target: str, later_s: float, sent_s: float) -> None:
+        """Note that a provider said to a call sent at `sent_s`: full, come back in `later_s`."""
+        ...
+
+    def silent(self, target: str, sent_s: float) -> None:
+        """Note that a call sent at `sent_s` was cut short before anything of an answer came."""
+        ...
+
+
+class Unwatched:
+    """Takes no note."""
+
+    def full(self, target: str, later_s: float, sent_s: float) -> None:
+        """Take no note."""
+
+    def silent(self, target: str, sent_s: float) -> None:
+        """Take no note."""
 
 
 class ProviderEngine:
@@ -67,14 +93,33 @@ class ProviderEngine:
         *,
         abilities: Abilities = UNTOLD,
         stall_s: float = STALL_S,
+        first_s: float | None = None,
+        idle_s: float = IDLE_S,
+        watch: Watch | None = None,
     ) -> None:
+        """Know a model at a provider; nothing is connected yet.
+
+        Args:
+            target: Its name in the policy, for errors.
+            cloud: Where it is.
+            key: What opens it; None where nothing has to.
+            clock: The corridor's clock.
+            abilities: The context it has.
+            stall_s: How long it may be silent inside an answer.
+            first_s: How long before it; by default the same.
+            idle_s: How long it may add nothing to an answer, silent or not.
+            watch: Who is told of a provider that is full or silent.
+        """
         self.abilities = abilities
+        self._target = target
+        self._watch = watch or Unwatched()
+        first_s = stall_s if first_s is None else first_s
+        self._waits = wire.Waits(first_s, stall_s, max(idle_s, first_s))
         self._faults = Faults(target, key)
         self._model = cloud.model
         self._compatible = cloud.base_url is not None
         self._key = key
         self._clock = clock
-        self._stall_s = stall_s
         self._connect(cloud.base_url)
 
     # ---- what each provider says for itself -------------------------------------------------
@@ -117,10 +162,10 @@ class ProviderEngine:
         Raises:
             Declined: the provider or its model would not answer this.
         """
-        patience = wire.Patience(self._faults, self._clock, call.deadline_s, self._stall_s)
+        patience = wire.Patience(self._faults, self._clock, call.deadline_s, self._waits)
         patience.check()
-        answer = self._answer(call.request.id)
-        try:
+        answer, said = self._answer(call.request.id), 0
+        with self._telling(patience):
             async with self._stream(call, patience) as stream:
                 while answer.finish is None and (events := await stream.next()) is not None:
                     for name, data in events:
@@ -130,13 +175,28 @@ class ProviderEngine:
                         chunk = answer.feed(data, failed=name == b"error")
                         self._check(answer, patience)
                         if chunk is not None:
-                            patience.begun = True
-                            yield chunk
+                            patience.moved()
+                            said += chunk.tokens
+                            spent = answer.spent(said)
+                            yield chunk if spent is None else replace(chunk, usage=spent)
                 await _tail(stream, answer)
             yield answer.last()
+
+    @contextmanager
+    def _telling(self, patience: wire.Patience) -> Iterator[None]:
+        """Translate what breaks an answer, and tell the watch what it should know."""
+        try:
+            yield
         except (Malformed, TooLong) as error:
             why = str(error) or "it sent more than an answer can be"
             raise self._faults.broke(why, begun=patience.begun) from None
+        except Overloaded as full:
+            self._watch.full(self._target, full.retry_after_s or 0.0, patience.began_s)
+            raise
+        except (asyncio.CancelledError, DeadlineExceeded):
+            if not patience.begun:
+                self._watch.silent(self._target, patience.began_s)
+            raise
 
     @asynccontextmanager
     async def _stream(self, call: Call, patience: wire.Patience) -> AsyncIterator[wire.EventStream]:

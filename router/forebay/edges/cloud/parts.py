@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from forebay.values import Chunk, ToolCall
+from forebay.values import Chunk, ToolCall, Usage
 
 if TYPE_CHECKING:
-    from forebay.values import Finish, Usage
+    from forebay.values import Finish
 
 MOST_CALLS = 128
 """Calls in one answer; a model that makes more has lost its way."""
@@ -90,12 +90,26 @@ class Answer:
         )
         if any(not call.name for call in calls):
             raise Malformed("it called a tool without a name")
-        # No prompt has no tokens: a server that says so does not count, and ours stands.
-        usage = self.usage if self.usage and self.usage.prompt_tokens else None
+        usage = self._usage
         if self.finish == "length":
             return Chunk(finish="length", usage=usage)
         # Some servers end an answer that calls tools by "stop".
         return Chunk(finish="tool_calls" if calls else "stop", tool_calls=calls, usage=usage)
+
+    def spent(self, said: int) -> Usage | None:
+        """Return what is known to have been spent, should the answer be cut here.
+
+        Args:
+            said: Tokens of the answer as counted here, which a provider may tell only at its end.
+        """
+        if (usage := self._usage) is None:
+            return None
+        return Usage(usage.prompt_tokens, max(said, usage.completion_tokens), usage.cached_tokens)
+
+    @property
+    def _usage(self) -> Usage | None:
+        # No prompt has no tokens: a server that says so does not count, and ours stands.
+        return self.usage if self.usage and self.usage.prompt_tokens else None
 
     def _read(self, told: dict[str, Any]) -> Chunk | None:
         """Return what an event that is an object adds; each provider's says how."""

@@ -78,41 +78,70 @@ def client(base_url: str, kind: type[_C] = httpx2.AsyncClient) -> _C:  # type: i
     )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long a provider may be silent, before its answer's first part and later, in seconds.
+
+    One that keeps the connection awake and adds nothing to the answer is given up after `idle_s`.
+    """
+
+    first_s: float
+    stall_s: float
+    idle_s: float
+
+
 class Patience:
     """Bounds each wait of one call by its deadline and by how long a provider may be silent.
 
-    `begun` is set once a part of the answer was handed on: from then on it cannot be repeated.
+    `begun` is whether a part of the answer was handed on: from then on it cannot be repeated.
     """
 
-    faults: Faults
-    clock: Clock
-    deadline_s: float | None
-    stall_s: float
-    begun: bool = False
+    def __init__(
+        self, faults: Faults, clock: Clock, deadline_s: float | None, waits: Waits
+    ) -> None:
+        self.faults = faults
+        self.begun = False
+        self.began_s = clock.now_s()
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._waits = waits
+        self._moved_s = self.began_s
 
     def check(self) -> None:
         """Raise where the deadline has passed before anything was sent."""
         if self._left_s() <= 0:
             raise DeadlineExceeded(f"the deadline passed before {self.faults.target} was called")
 
+    def moved(self) -> None:
+        """Note that a part of the answer came, which is handed on."""
+        self.begun = True
+        self._moved_s = self._clock.now_s()
+
     async def within(self, waited: Awaitable[_T]) -> _T:
         """Return what is awaited, or raise our error for why it does not come."""
-        left_s = self._left_s()
+        left_s, silence_s, idle_s = self._left_s(), self._silence_s(), self._idle_s()
         try:
-            async with asyncio.timeout(max(0.0, min(left_s, self.stall_s))):
+            async with asyncio.timeout(max(0.0, min(left_s, silence_s, idle_s))):
                 return await waited
         except TimeoutError:
-            if left_s <= self.stall_s:
+            if left_s <= min(silence_s, idle_s):
                 late = f"the deadline passed while {self.faults.target} was answering"
                 raise DeadlineExceeded(late) from None
-            silent = f"it was silent for {self.stall_s:g} s"
-            raise self.faults.broke(silent, begun=self.begun) from None
+            silent = f"it was silent for {silence_s:g} s"
+            idle = f"it added nothing to its answer for {self._waits.idle_s:g} s"
+            why = silent if silence_s <= idle_s else idle
+            raise self.faults.broke(why, begun=self.begun) from None
         except BROKEN as error:
             raise self.faults.broke(reason(error), begun=self.begun) from None
 
     def _left_s(self) -> float:
-        return math.inf if self.deadline_s is None else self.deadline_s - self.clock.now_s()
+        return math.inf if self._deadline_s is None else self._deadline_s - self._clock.now_s()
+
+    def _silence_s(self) -> float:
+        return self._waits.stall_s if self.begun else self._waits.first_s
+
+    def _idle_s(self) -> float:
+        return self._moved_s + self._waits.idle_s - self._clock.now_s()
 
 
 class EventStream:

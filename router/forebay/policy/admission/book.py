@@ -36,6 +36,7 @@ def _place(name: str, target: Target, pool: str) -> Place:
         output_usd=price.output_usd_per_mtok / _TOKENS,
         expect_ttft_s=expect.ttft_ms / 1000,
         expect_tpot_s=expect.tpot_ms / 1000,
+        expect_stated=bool(expect.model_fields_set),
     )
 
 

@@ -41,13 +41,18 @@ class Quantiles:
         _, value = self._line.popleft()
         del self._order[bisect_left(self._order, value)]
 
+    @property
+    def enough(self) -> bool:
+        """Whether what was seen is believed."""
+        return len(self._order) >= ENOUGH
+
     def soonest(self) -> float:
         """Return what hardly any value was below; nothing is too soon until enough were seen."""
-        return self._order[len(self._order) // 100] if len(self._order) >= ENOUGH else 0.0
+        return self._order[len(self._order) // 100] if self.enough else 0.0
 
     def at(self, share: float) -> float:
         """Return the quantile `share` (0-1)."""
-        if len(self._order) < ENOUGH:
+        if not self.enough:
             return self._expected * (1.0 if share > 0.5 else 0.5)  # noqa: PLR2004 - the median
         return self._order[int(share * (len(self._order) - 1))]
 
@@ -55,10 +60,17 @@ class Quantiles:
 class CloudLatency:
     """TTFT and TPOT of one cloud target."""
 
-    def __init__(self, expect_ttft_s: float, expect_tpot_s: float) -> None:
+    def __init__(self, expect_ttft_s: float, expect_tpot_s: float, *, stated: bool = True) -> None:
+        """Know a cloud by what is expected of it, `stated` by the policy or only assumed."""
         self._ttft = Quantiles(expect_ttft_s)
         self._tpot = Quantiles(expect_tpot_s)
+        self._stated = stated
         self.inflight = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether its latency is stated, or was seen often enough."""
+        return self._stated or self._ttft.enough
 
     def saw(self, ttft_s: float, tpot_s: float | None, now_s: float) -> None:
         """Take in one answer."""

@@ -45,7 +45,9 @@ class Exits:
         self._places = places
         self._outside = outside
         self.clouds = {
-            place.target: CloudLatency(place.expect_ttft_s, place.expect_tpot_s)
+            place.target: CloudLatency(
+                place.expect_ttft_s, place.expect_tpot_s, stated=place.expect_stated
+            )
             for place in places.values()
             if not place.pool
         }
@@ -104,7 +106,8 @@ class Exits:
             return None
         if (reason := self.closed(ask, target, usd, now_s)) is not None:
             return reason
-        cloud.forget(now_s)
+        if not cloud.known:
+            return None  # nobody said how slow it is, and it was not called often enough to tell
         short = SHORT * learnt.mean_tokens
         last_s = _last_s(ask, short, cloud.ttft_s(LIKELY), cloud.tpot_s(LIKELY))
         return Reason.CLOUD_TOO_SLOW if last_s is not None and last_s < now_s else None
@@ -116,6 +119,7 @@ class Exits:
             return Reason.PROMPT_TOO_LONG
         if self.too_dear(ask, usd):
             return Reason.COST_CAP
+        cloud.forget(now_s)
         if ask.deadline_s is not None and now_s + cloud.soonest_s() > ask.deadline_s:
             return Reason.DEADLINE_AT_RISK
         if place.max_inflight is not None and cloud.inflight >= place.max_inflight:

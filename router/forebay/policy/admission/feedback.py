@@ -36,7 +36,9 @@ class Margin:
 
     def factor(self, now_s: float) -> float:
         """Return what a prediction is multiplied by before it is held against its SLO."""
-        quiet_s = 0.0 if self.seen_s is None else now_s - self.seen_s
+        if self.seen_s is None:
+            self.seen_s = now_s  # what an earlier life has learnt is fresh when it is first asked
+        quiet_s = now_s - self.seen_s
         fading = 0.5 ** (quiet_s / QUIET_S) if quiet_s > QUIET_S and self.log > 0 else 1.0
         return math.exp(self.log * fading)
 

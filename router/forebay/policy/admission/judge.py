@@ -112,7 +112,11 @@ def _breaks(
     if ask.terms.at_risk and _late(ask, replica, learnt, ahead, now_s):
         return True
     tightest_s = replica.tightest_s()
-    return tightest_s is not None and ahead.tpot_s > tightest_s
+    if tightest_s is None:
+        return False
+    if ask.terms.spill_to is None:
+        tightest_s *= 1.0 + SPREADS * replica.tpot_spread  # held to the promise, not to its tail
+    return ahead.tpot_s > tightest_s
 
 
 def _late(
@@ -120,18 +124,21 @@ def _late(
 ) -> bool:
     """Return whether an answer would break its class's promise, by predictions as trusted.
 
-    They are held against it with the errors that this replica's predictions have had, and with
-    what the class's own misses have taught.
+    They are held against it with what the class's own misses have taught and, of a class that
+    may leave, with the errors that this replica's predictions have had: whoever has nowhere else
+    to go is better off with a fair chance than refused.
     """
     terms, elapsed_s = ask.terms, now_s - ask.arrived_s
     if terms.ttft_s is not None:
         first_s = elapsed_s + ahead.ttft_s * learnt.ttft.factor(now_s)
-        first_s += SPREADS * replica.ttft_spread_s
+        if terms.spill_to is not None:
+            first_s += SPREADS * replica.ttft_spread_s
         if first_s > terms.ttft_s:
             return True
     if terms.tpot_s is None and terms.e2e_s is None:
         return False
-    factor = caution(replica, learnt, now_s)
+    leaves = terms.spill_to is not None
+    factor = caution(replica, learnt, now_s) if leaves else learnt.rate.factor(now_s)
     if terms.tpot_s is not None and ahead.tpot_s * factor > terms.tpot_s:
         return True
     return terms.e2e_s is not None and elapsed_s + ahead.e2e_s * factor > terms.e2e_s

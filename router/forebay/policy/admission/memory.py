@@ -32,8 +32,8 @@ _Tokens = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 def _believable(step: Coefficients) -> bool:
     """Return whether an engine can have these coefficients."""
-    all_s = step.a_s, step.b_s, step.c_s, step.d_s
-    return min(all_s) >= 0 and SHORTEST_STEP_S <= step.a_s + step.b_s and max(all_s) <= LONGEST_S
+    every = all(0 <= one <= LONGEST_S for one in (step.a_s, step.b_s, step.c_s, step.d_s))
+    return every and step.a_s + step.b_s >= SHORTEST_STEP_S
 
 
 def _checked(step_s: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -57,7 +57,7 @@ class ClassMemory(_Kept):
     answers: Annotated[int, Field(ge=0)]
 
     def feedback(self, attainment: float) -> ClassFeedback:
-        """Return a class that begins with this; its margins do not fade before its first answer."""
+        """Return a class that begins with this; its margins fade from its first request on."""
         return ClassFeedback(
             attainment,
             Margin(math.log(self.ttft)),

@@ -130,6 +130,11 @@ class Speed:
     ttft_spread_s: float = 0.0
     tpot_spread: float = 0.0
 
+    def halfway(self, described: Coefficients) -> Speed:
+        """Return that of an engine half as much slower than `described`, and half as uncertain."""
+        step = self.step.halfway(described)
+        return Speed(step, self.lag_s / 2, self.ttft_spread_s / 2, self.tpot_spread / 2)
+
 
 def mean(found: Sequence[Speed]) -> Speed:
     """Return the mean of several engines: what a further one of them starts with."""

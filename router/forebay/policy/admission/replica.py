@@ -294,7 +294,7 @@ class Replica:
         if not self.own and now_s - self._idle_s >= FORGET_S:
             self._idle_s, self._fresh = now_s, 0
             self._samples.clear()
-            self.coefficients = self.coefficients.halfway(self.spec.prior)
+            self.begin(self.speed.halfway(self.spec.prior))
             return True
         if self._fresh < REFIT_EVERY:
             return False

@@ -48,7 +48,7 @@ class Place:
     """A target as admission sees it. Targets of one `pool` share its replicas and its queue.
 
     A cloud is a place without replicas: `pool` is empty, and `expect_*` is its latency's p99
-    until enough of it was seen.
+    until enough of it was seen; where it is only assumed, and not stated, it bars no spill.
     """
 
     target: str
@@ -60,6 +60,7 @@ class Place:
     output_usd: float = 0.0
     expect_ttft_s: float = 1.5
     expect_tpot_s: float = 0.05
+    expect_stated: bool = True
 
     def usd(self, prompt_tokens: float, output_tokens: float) -> float:
         """Return what an answer costs; prices are for one token."""

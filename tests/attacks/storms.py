@@ -1,0 +1,107 @@
+"""An open loop of requests over every door, and what is counted of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attacks.clients import DOORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from attacks.routers import Router
+
+SLACK_S = 0.25
+"""How late after its deadline a client may hear of it, on a machine that has time for it."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One request: what its client heard last, and by how much it then missed its deadline.
+
+    That leaves out how long client and router waited for a processor.
+    """
+
+    door: str
+    model: str
+    status: str
+    late_s: float
+
+
+@dataclass
+class Load:
+    """Requests that come at a pace, whatever becomes of those before; `models` take turns.
+
+    `ended` has all of them so far.
+    """
+
+    models: Sequence[str]
+    rate: float = 20.0
+    deadline_ms: int = 1500
+    text: str = "Tell me of the river."
+    ended: list[Ended] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._turns: Iterator[tuple[str, str]] = (
+            (door, model) for model in cycle(self.models) for door in DOORS
+        )
+
+    async def run(self, router: Router, seconds: float) -> list[Ended]:
+        """Return the requests that came in so many seconds, once all have ended."""
+        loop = asyncio.get_running_loop()
+        begun_s, asking = loop.time(), []
+        for number in range(round(self.rate * seconds)):
+            await asyncio.sleep(begun_s + number / self.rate - loop.time())
+            asking.append(asyncio.create_task(self._one(router, *next(self._turns))))
+        found = await asyncio.gather(*asking)
+        self.ended += found
+        return found
+
+    @property
+    def late_s(self) -> float:
+        """By how much a request missed its deadline at most; below 0 where all kept theirs."""
+        return max(one.late_s for one in self.ended)
+
+    async def _one(self, router: Router, door: str, model: str) -> Ended:
+        loop, deadline_ms = asyncio.get_running_loop(), self.deadline_ms
+        before_s, begun_s = starved_s(router.pid), loop.time()
+        heard = await router.clients.ask(door, self.text, model=model, deadline_ms=deadline_ms)
+        took_s = loop.time() - begun_s - (starved_s(router.pid) - before_s)
+        return Ended(door, model, heard.status, took_s - deadline_ms / 1000)
+
+
+def starved_s(pid: int) -> float:
+    """Return how long this process and `pid` were ready to run while no processor took them.
+
+    The second number of the kernel's schedstat, in nanoseconds, of each thread.
+    """
+    waited_ns = 0
+    for each in {pid, os.getpid()}:
+        for thread in Path(f"/proc/{each}/task").glob("*/schedstat"):
+            with suppress(OSError):  # it has ended
+                waited_ns += int(thread.read_text().split()[1])
+    return waited_ns / 1e9
+
+
+def statuses(ended: Sequence[Ended]) -> Counter[str]:
+    """Return how many requests ended in each way."""
+    return Counter(one.status for one in ended)
+
+
+async def recovered_s(router: Router, load: Load, *, within_s: float, slice_s: float) -> float:
+    """Return after how long every request is answered again and every circuit closed."""
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    while loop.time() - begun_s < within_s:
+        answered = set(statuses(await load.run(router, slice_s))) == {"ok"}
+        closed = set((await router.circuits()).values()) == {"closed"}
+        if answered and closed and not await router.full():
+            return loop.time() - begun_s
+    raise AssertionError(f"not within {within_s} s: {statuses(load.ended[-50:])}")

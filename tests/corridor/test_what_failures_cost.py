@@ -1,0 +1,76 @@
+"""What a failed call takes from the retry budget and from the cost cap: what it used, no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from forebay.corridor import Corridor
+from forebay.errors import Declined, EngineUnavailable, Overloaded
+from forebay.policy.retries import MOST
+from forebay.testing import FakeEngine, house, request
+from forebay.values import Decided, Done
+
+NAMES = ("alone", "first", "second", "third")
+DOCUMENT = {
+    "models": {
+        name: {"openai": {"model": "m"}, "price": {"input_usd_per_mtok": 10.0}} for name in NAMES
+    },
+    "routes": [
+        {"name": "lonely", "match": {"task": "a"}, "model": "alone"},
+        {"name": "laddered", "match": {"task": "b"}, "model": "first", "fallback": "second"},
+        {
+            "name": "long",
+            "match": {"task": "c"},
+            "model": "third",
+            "fallback": ["first", "second"],
+            "spill": "never",
+        },
+    ],
+}
+
+
+def made():
+    engines = {name: FakeEngine() for name in NAMES}
+    return engines, house(engines, DOCUMENT)
+
+
+async def walked(whole, model):
+    events = [e async for e in Corridor(whole).run(request(model=model))]
+    return [e.target for e in events if isinstance(e, Decided)], events[-1]
+
+
+async def test_a_class_with_nowhere_to_go_takes_no_retry_from_others():
+    """_after() calls retries.spend() before it knows whether there is a next step."""
+    engines, whole = made()
+    engines["alone"].error = Declined("no")  # opens no circuit
+    for _ in range(30):
+        await walked(whole, "lonely")
+    engines["first"].error = EngineUnavailable("down")
+    steps, last = await walked(whole, "laddered")
+    assert steps == ["first", "second"]
+    assert isinstance(last, Done)
+
+
+async def test_a_retry_that_nobody_takes_costs_nothing():
+    """The next targets' circuits are open: nothing is called again, and yet the bucket empties."""
+    engines, whole = made()
+    for name in ("first", "second"):
+        for _ in range(3):
+            whole.admission.controller.state.exits._outside.broke(name, 0.0, 1e9)
+    engines["third"].error = Declined("no")
+    before = whole.retries._left
+    for _ in range(int(MOST)):
+        await walked(whole, "long")
+    assert len(engines["third"].calls) == MOST
+    assert whole.retries._left >= before
+
+
+@pytest.mark.parametrize("error", [Overloaded("full", 1.0), EngineUnavailable("500")])
+async def test_a_call_that_its_provider_refused_costs_nothing(error):
+    """No provider bills a 429, a 5xx or a connection it refused; a record does, by its prompt."""
+    engines, whole = made()
+    engines["first"].error = error
+    await walked(whole, "laddered")
+    [refused, answered] = whole.ledger.records[0].attempts
+    assert answered.usd > 0
+    assert refused.usd == 0.0

@@ -1,0 +1,245 @@
+"""The simulator against a sweep: points are played as they were run, and judged alike."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from loadtest import plan as plans
+from loadtest.__main__ import main
+from loadtest.engine_fit import STEADY
+from loadtest.fitted_record import points
+from loadtest.outcome import Move, to_json
+from loadtest.played import Fit, cloud_pace, play, policy_of
+from loadtest.report import report
+from loadtest.sweep import SweepError, plans_at
+from loadtest.sweep_plan import load as load_sweep
+from loadtest.work import schedule
+from stepped import DELAY_S, LAW, Asked, answered
+
+from forebay.lab.step_time import Noise
+
+CAPACITY_RPS = 1.5
+PROMPT, TEMPLATE = 60, 20
+ENGINE = {
+    "kv_blocks": 2048,
+    "tokens_per_block": 32,
+    "max_batch_size": 32,
+    "max_num_tokens": 128,
+    "step_s": [0.009, 0.0016, 1e-06, 0.0007],
+}
+PLAN = {
+    "name": "test",
+    "duration_s": 90,
+    "drain_s": 60,
+    "arrivals": {"kind": "poisson", "rate_rps": 1},
+    "classes": [
+        {
+            "name": "chat",
+            "share": 3,
+            "slo": {"ttft_ms": 1000, "tpot_ms": 150, "attainment": 0.99},
+            "labels": {"task": "chat"},
+            "prompt_tokens": PROMPT,
+            "output_tokens": [8, 40],
+        },
+        {
+            "name": "private",
+            "share": 1,
+            "slo": {"ttft_ms": 2000, "attainment": 0.99},
+            "labels": {"task": "private"},
+            "prompt_tokens": PROMPT,
+            "output_tokens": [8, 40],
+        },
+    ],
+}
+SWEEP = {
+    "name": "test",
+    "loads": [0.5, 1, 1.5],
+    "repetitions": 1,
+    "point_s": 90,
+    "warmup_s": 6,
+    "slo_rps": 1.5,
+    "policies": [
+        {"name": "fifo", "policy": "loadtest/policies/fifo.yaml", "cloud": False},
+        {"name": "cap", "policy": "loadtest/policies/cap.yaml", "set": {"cap": 4}},
+    ],
+    "capacity": {"policy": "fifo"},
+}
+
+
+class Folder:
+    """A sweep's folder whose points an engine of `stepped` has answered."""
+
+    def __init__(self, home):
+        self.home = home
+        self.sweep = home / "sweep.yaml"
+        self.engine = home / "engine.json"
+        plan = home / "plan.yaml"
+        plan.write_text(yaml.safe_dump(PLAN))
+        self.sweep.write_text(yaml.safe_dump({**SWEEP, "plan": str(plan)}))
+        self.engine.write_text(json.dumps(ENGINE))
+        capacity = {"1": {"requests_per_s": CAPACITY_RPS}}
+        (home / "capacity.json").write_text(json.dumps(capacity))
+        self.plan = plans.load(plan)
+
+    def ran(self, load, policy="fifo", change=lambda outcomes: outcomes, **said):
+        """Write one point and return its attainment."""
+        key = f"{policy}-{load:g}x-1"
+        plan = self.plan.changed(name=key, seed=1, duration_s=90, warmup_s=6)
+        plan = plans_at(plan, load * CAPACITY_RPS)
+        tokens = PROMPT + TEMPLATE
+        asked = [Asked(j.number, j.at_s, tokens, j.max_tokens, j.klass) for j in schedule(plan)]
+        made = report(plan, change(answered(asked)))
+        place = self.home / key / "try-1"
+        place.mkdir(parents=True)
+        lines = [json.dumps(to_json(one)) + "\n" for one in made.outcomes]
+        (place / "outcomes.jsonl").write_text("".join(lines))
+        body = made.body
+        classes = {name: one["attainment"] for name, one in body["classes"].items()}
+        row = {
+            "point": key,
+            "policy": policy,
+            "load": load,
+            "repetition": 1,
+            "try": 1,
+            "void": [],
+            "offered": body["offered"],
+            "attainment": body["attainment"],
+            "attainment_by_class": classes,
+            "spilled": body["spilled"],
+            "refused": body["ended"].get("refused", 0),
+            **said,
+        }
+        with (self.home / "rows.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        return row["attainment"]
+
+    def points(self):
+        return points(load_sweep(self.sweep), self.home, self.engine)
+
+    def command(self, *more):
+        words = ["fitted", str(self.home), "--sweep", str(self.sweep)]
+        words += ["--engine", str(self.engine), "--draws", "2", *more]
+        return CliRunner().invoke(main, words)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def test_an_engine_that_keeps_its_law_is_predicted(folder):
+    attained = [folder.ran(0.5), folder.ran(1)]
+    assert attained[0] > 0.9
+    assert 0.05 < attained[1] < 0.9, "the loads should be told apart"
+    said = folder.command()
+    assert said.exit_code == 0, said.output
+    body = json.loads((folder.home / "fitted.json").read_text())
+    assert body["worst_points"] < 3
+    (engine,) = body["engines"]
+    assert engine["step_s"] == pytest.approx([LAW.a_s, LAW.b_s, LAW.c_s, LAW.d_s], abs=1e-4)
+    assert engine["delay_s"] == pytest.approx(DELAY_S, abs=0.01)
+    assert [one["observed"]["attainment"] for one in body["points"]] == attained
+    assert "| 1x | fifo | 1 |" in (folder.home / "fitted.md").read_text()
+    assert "judged by the fit `replayed`" in said.output
+
+
+def test_a_point_that_is_off_fails_the_command(folder):
+    folder.ran(0.5, attainment=0.5)
+    said = folder.command()
+    assert said.exit_code == 1
+    assert folder.command("--within", "60").exit_code == 0
+
+
+def test_what_the_router_had_learnt_is_a_fit_of_its_own(folder):
+    folder.ran(0.5)
+    step_s = [10 * one for one in (LAW.a_s, LAW.b_s, LAW.c_s, LAW.d_s)]
+    (folder.home / "learnt-fifo.json").write_text(json.dumps({"engines": {"b": step_s}}))
+    assert folder.command().exit_code == 0
+    assert folder.command("--fit", "router").exit_code == 1
+
+
+def test_points_that_are_void_are_not_played(folder):
+    folder.ran(0.5)
+    folder.ran(1.5, void=["the probe moved 20%"])
+    assert [point.row["point"] for point in folder.points()] == ["fifo-0.5x-1"]
+
+
+def spilled(outcomes):
+    """Every second request went to the cloud, which counts tokens in its own way."""
+    away = (Move("spill", "cloud", "target_full"),)
+    return [
+        one if one.number % 2 else replace(one, moves=away, prompt_tokens=1, itl_ms=())
+        for one in outcomes
+    ]
+
+
+def test_prompts_that_the_engine_did_not_count_are_the_twins_or_estimated(folder):
+    folder.ran(0.5, "cap", spilled)
+    (alone,) = folder.points()
+    asked = alone.offered.schedule
+    counted = {one.number for one in alone.outcomes if one.number % 2}
+    assert {alone.offered.prompt_tokens[number] for number in counted} == {PROMPT + TEMPLATE}
+    assert alone.offered.prompt_tokens == pytest.approx([PROMPT + TEMPLATE] * len(asked), abs=6)
+    folder.ran(0.5, "fifo")
+    beside, _ = folder.points()
+    judged = {one.number for one in beside.outcomes}
+    assert {beside.offered.prompt_tokens[number] for number in judged} == {PROMPT + TEMPLATE}
+
+
+def test_the_policy_is_the_real_one(folder):
+    """A full engine spills what may leave; what may not, and is promised nothing, is refused."""
+    folder.ran(1.5, "cap")
+    (point,) = folder.points()
+    made = play(point.offered, point.router, Fit(LAW, Noise(), STEADY, DELAY_S), 1)
+    by_class = {
+        name: {(one.target, one.ended) for one in made.outcomes if one.klass == name}
+        for name in ("chat", "private")
+    }
+    assert by_class["chat"] == {("local", "served"), ("cloud", "served")}
+    assert by_class["private"] == {("local", "served"), ("local", "refused")}
+
+
+def test_a_seed_decides_what_is_played(folder):
+    folder.ran(1.5, "cap")
+    (point,) = folder.points()
+    fit = Fit(LAW, Noise(sigma=0.2), STEADY, DELAY_S)
+    first, again, other = (play(point.offered, point.router, fit, seed) for seed in (1, 1, 2))
+    assert first.outcomes == again.outcomes != other.outcomes
+
+
+def test_another_plan_than_the_sweeps_is_told(folder):
+    folder.ran(0.5)
+    (folder.home / "capacity.json").write_text(json.dumps({"1": {"requests_per_s": 3.0}}))
+    with pytest.raises(SweepError, match=r"fifo-0\.5x-1: request \d+ is another in the plan"):
+        folder.points()
+
+
+def test_an_engine_is_fitted_to_points_without_admission(folder):
+    folder.ran(0.5, "cap")
+    said = folder.command()
+    assert isinstance(said.exception, SweepError)
+    assert "repetition 1 has no sound point of fifo yet" in str(said.exception)
+
+
+def test_a_folder_that_is_none_of_a_sweeps_is_told(folder):
+    with pytest.raises(SweepError, match=r"rows\.jsonl: cannot be read: No such file"):
+        folder.points()
+    folder.ran(0.5, void=["the probe moved 20%"])
+    with pytest.raises(SweepError, match="no point is sound yet"):
+        folder.points()
+
+
+def test_a_policy_with_other_targets_is_told():
+    text = "models: {a: {triton: {}}}\ndefault: {model: a}\n"
+    with pytest.raises(plans.PlanError, match="the simulator knows the targets local and cloud"):
+        policy_of(text)
+    with pytest.raises(plans.PlanError, match="unknown key"):
+        policy_of("modles: {}\n")
+
+
+def test_the_cloud_is_paced_as_the_stub_was():
+    assert cloud_pace(()).ttft_s == 0.35
+    told = cloud_pace(("--tpot-s", "0.05", "--seed", "3", "--ttft-s=0.1"))
+    assert (told.ttft_s, told.tpot_s, told.sigma) == (0.1, 0.05, 0.33)
