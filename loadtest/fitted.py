@@ -149,9 +149,13 @@ def _joined(points: Sequence[Point], paces: Sequence[Pace]) -> Pace:
 
 
 def _seen(point: Point) -> Seen:
-    """Return what a point's clients saw; those of the warm-up saw something else."""
-    hidden = max((one.max_tokens for one in point.offered.schedule), default=0)
-    return Seen(point.outcomes, point.router.limits, hidden)
+    """Return what a point's clients saw.
+
+    Where those of the warm-up are not known, who began in it may be inside for as many steps as
+    the longest answer has tokens.
+    """
+    longest = max((one.max_tokens for one in point.offered.schedule), default=0)
+    return Seen(point.outcomes, point.router.limits, 0 if point.whole else longest)
 
 
 def _pace(point: Point, steps: Sequence[Step], law: Coefficients) -> Pace:

@@ -17,7 +17,7 @@ from loadtest import plan as plans
 from loadtest.outcome import of_json
 from loadtest.played import Offered, Router, cloud_pace, policy_of
 from loadtest.prompts import splitter
-from loadtest.sweep import SweepError, plans_at
+from loadtest.sweep import WARM_UP, SweepError, plans_at
 from loadtest.sweep_plan import Point as Planned
 from loadtest.sweep_plan import policy_text, promises
 from loadtest.work import schedule
@@ -42,12 +42,16 @@ SAME_MOMENT_S = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One sound point: its row, what was offered, to which router, and what became of it."""
+    """One sound point: its row, what was offered, to which router, and what became of it.
+
+    `outcomes` are also those of the warm-up where the sweep wrote them: `whole`.
+    """
 
     row: Row
     offered: Offered
     router: Router
     outcomes: Sequence[Outcome]
+    whole: bool
 
     @property
     def repetition(self) -> int:
@@ -68,19 +72,27 @@ def points(said: Sweep, folder: Path, engine: Path) -> list[Point]:
         PlanError: a policy or the plan is wrong.
     """
     capacities = _json(folder / "capacity.json")
-    ran = {row["point"]: (row, _outcomes(folder, row)) for row in _sound(folder)}
+    ran = {row["point"]: _Ran(row, *_outcomes(folder, row)) for row in _sound(folder)}
     made = []
-    for row, outcomes in ran.values():
+    for one in ran.values():
+        row = one.row
         capacity_rps = capacities[str(row["repetition"])]["requests_per_s"]
         base, plan = _plans(said, row, capacity_rps)
         offers = schedule(plan)
-        _agree(row, offers, outcomes)
+        _agree(row, offers, one.outcomes)
         twin = Planned(policy=said.capacity.policy, load=row["load"], repetition=row["repetition"])
-        _, same = ran.get(twin.key, (row, outcomes))
-        known = _known(same) | _known(outcomes)
+        known = _known(ran.get(twin.key, one).outcomes) | _known(one.outcomes)
         offered = Offered(plan, offers, _prompts(offers, known), cloud_pace(said.cloud.flags))
-        made.append(Point(row, offered, _router(said, row, base, folder, engine), outcomes))
+        router = _router(said, row, base, folder, engine)
+        made.append(Point(row, offered, router, one.outcomes, one.whole))
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    row: Row
+    outcomes: Sequence[Outcome]
+    whole: bool
 
 
 def _sound(folder: Path) -> list[Row]:
@@ -91,9 +103,15 @@ def _sound(folder: Path) -> list[Row]:
     return sound
 
 
-def _outcomes(folder: Path, row: Row) -> list[Outcome]:
-    lines = _text(folder / row["point"] / f"try-{row['try']}" / "outcomes.jsonl").splitlines()
-    return [of_json(json.loads(line)) for line in lines]
+def _outcomes(folder: Path, row: Row) -> tuple[list[Outcome], bool]:
+    """Return what became of a point's requests, and whether the warm-up's are among them."""
+    place = folder / row["point"] / f"try-{row['try']}"
+    files, warm_up = [place / "outcomes.jsonl"], place / WARM_UP
+    whole = warm_up.exists()
+    if whole:
+        files.append(warm_up)
+    lines = [line for file in files for line in _text(file).splitlines()]
+    return [of_json(json.loads(line)) for line in lines], whole
 
 
 def _plans(said: Sweep, row: Row, capacity_rps: float) -> tuple[Plan, Plan]:

@@ -147,7 +147,7 @@ class _Batch:
     def __init__(self, answers: Sequence[_Answer], delay_s: float, limits: EngineLimits) -> None:
         self._limits = limits
         self._delay_s = delay_s
-        self._coming = sorted(answers, key=lambda one: -one.at_s)
+        self._coming = sorted(answers, key=lambda one: one.at_s)[::-1]
         self._prompts: list[_Answer] = []
         self._streams: list[_Answer] = []
         for one in answers:
@@ -157,8 +157,10 @@ class _Batch:
         """Take in what a step took in, and return it."""
         self._streams = [one for one in self._streams if one.last >= number]
         self._arrive(start_s)
-        if not self._streams and not self._prompts:
-            start_s = self._woken(end_s)
+        if not self._streams and not self._prompts and self._coming:
+            start_s = min(end_s, self._coming[-1].at_s + self._delay_s)
+            self._arrive(start_s)
+        late = self._prove(number)
         streams = list(self._streams)
         count = self._count(number)
         taken, sure = self._take(number, count * (self._limits.step_tokens - len(streams)))
@@ -169,20 +171,19 @@ class _Batch:
             len(streams),
             sum(one.prompt_tokens + number - one.first for one in streams),
             taken,
-            sure,
+            sure and not late,
         )
 
     def _arrive(self, until_s: float) -> None:
-        while self._coming and self._coming[-1].at_s + self._delay_s < until_s:
+        while self._coming and self._coming[-1].at_s + self._delay_s <= until_s:
             self._prompts.append(self._coming.pop())
 
-    def _woken(self, end_s: float) -> float:
-        """Take in the request that ended the engine's rest, and return when that was."""
-        if not self._coming:
-            return end_s
-        start_s = self._coming[-1].at_s + self._delay_s
-        self._prompts.append(self._coming.pop())
-        return min(start_s, end_s)
+    def _prove(self, number: int) -> bool:
+        """Take in who has a first token at this step all the same; return whether there is one."""
+        proven = bool(self._coming) and self._coming[-1].first <= number
+        while self._coming and self._coming[-1].first <= number:
+            self._prompts.append(self._coming.pop())
+        return proven
 
     def _count(self, number: int) -> int:
         """Return the steps until a first token: one where a stream shows them."""

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from loadtest import plan as plans
+from loadtest.outcome import to_json
 from loadtest.pages import write
 from loadtest.probe import ProbeError, moved, probe
 from loadtest.report import report
@@ -41,6 +42,9 @@ SETTLE_S = 3.0
 """Between the probe and the run: the engine's metrics are to say that it is idle."""
 POOL_RPS = 50.0
 """Capacity draws from so many requests for each second, so that none comes twice."""
+
+WARM_UP = "warmup.jsonl"
+"""Beside a point's outcomes those that are not judged: their requests were in the engine, too."""
 
 FILLING = 1 / 6
 """The part of the closed loop's time that is not counted."""
@@ -255,6 +259,9 @@ def _point(work: _Work, point: Point, capacity_rps: float, tries: int) -> Row:
         around = _Around(before, after, stack.same_triton())
     made = report(plan, ran.outcomes, loop_late_ms=ran.loop_late_ms, busy=ran.busy)
     write(made, place)
+    warm_up = [o for o in ran.outcomes if o.scheduled_s < plan.warmup_s]
+    lines = "".join(json.dumps(to_json(o)) + "\n" for o in warm_up)
+    (place / WARM_UP).write_text(lines, encoding="utf-8")
     return {**_row(point, made), "try": tries + 1, **_soundness(said, made, around)}
 
 

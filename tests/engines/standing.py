@@ -1,14 +1,19 @@
 """The stand-ins as a toolbox, and a checkpoint small enough to hash in no time."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, models
 
+from enginebuild import build
 from enginebuild.machine import Machine
 from enginebuild.spec import load_model
 from enginebuild.toolbox import Toolbox
@@ -101,3 +106,25 @@ def kill_at(process, seen):
     os.kill(process.pid, signal.SIGKILL)
     process.stdout.close()
     assert process.wait() == -signal.SIGKILL
+
+
+def installed(home: Path, build_id: str) -> Path:
+    """Return an engine of a build, to spoil: a copy of one that was built once for all tests."""
+    first, engine = _built(build_id)
+    shutil.copytree(first, home, dirs_exist_ok=True, symlinks=True)
+    return home / engine
+
+
+@functools.cache
+def _built(build_id: str) -> tuple[Path, Path]:
+    """Return where a build was made, and its engine below."""
+    home = Path(tempfile.mkdtemp(prefix="forebay-built-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    engine = build(
+        build_id,
+        repository=home / "models",
+        scratch=home / "scratch",
+        weights=checkpoint(home / "weights", build_id.partition(".h")[0]),
+        toolbox=toolbox(home / "bin"),
+    ).engine
+    return home, engine.relative_to(home)

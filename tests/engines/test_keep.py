@@ -7,7 +7,7 @@ import pytest
 import standing
 from click.testing import CliRunner
 
-from enginebuild import BuildError, build, commands, gc, install, machine, manifest
+from enginebuild import BuildError, commands, gc, install, machine, manifest
 from enginebuild.verify import verify
 from forebay.cli.engines import engines
 
@@ -16,13 +16,7 @@ BUILD = "llama-3.1-8b.h100-sxm.fp8.throughput"
 
 @pytest.fixture
 def installed(tmp_path):
-    return build(
-        BUILD,
-        repository=tmp_path / "models",
-        scratch=tmp_path / "scratch",
-        weights=standing.checkpoint(tmp_path / "weights"),
-        toolbox=standing.toolbox(tmp_path / "bin"),
-    ).engine
+    return standing.installed(tmp_path, BUILD)
 
 
 def edited(engine, **changed):

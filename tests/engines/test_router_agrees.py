@@ -7,7 +7,7 @@ import standing
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from enginebuild import build, manifest
+from enginebuild import manifest
 from forebay.edges.triton import EngineFiles
 from forebay.edges.triton.identity import mismatch
 from forebay.errors import SettingsError
@@ -20,13 +20,7 @@ LLMAPI = "llama-3.1-8b.h100-sxm.bf16.llmapi"
 
 
 def installed(home, build_id=BUILDS[0]):
-    return build(
-        build_id,
-        repository=home / "models",
-        scratch=home / "scratch",
-        weights=standing.checkpoint(home / "weights", build_id.partition(".h")[0]),
-        toolbox=standing.toolbox(home / "bin"),
-    ).engine
+    return standing.installed(home, build_id)
 
 
 def served(engine):

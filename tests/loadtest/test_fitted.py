@@ -13,12 +13,13 @@ from loadtest.fitted_record import points
 from loadtest.outcome import Move, to_json
 from loadtest.played import Fit, cloud_pace, play, policy_of
 from loadtest.report import report
-from loadtest.sweep import SweepError, plans_at
+from loadtest.sweep import WARM_UP, SweepError, plans_at
 from loadtest.sweep_plan import load as load_sweep
 from loadtest.work import schedule
 from stepped import DELAY_S, LAW, Asked, answered
 
 from forebay.lab.step_time import Noise
+from forebay.policy.admission.memory import ClassMemory
 
 CAPACITY_RPS = 1.5
 PROMPT, TEMPLATE = 60, 20
@@ -66,6 +67,7 @@ SWEEP = {
     ],
     "capacity": {"policy": "fifo"},
 }
+STILL = Fit(LAW, Noise(), STEADY, DELAY_S)
 
 
 class Folder:
@@ -83,18 +85,20 @@ class Folder:
         (home / "capacity.json").write_text(json.dumps(capacity))
         self.plan = plans.load(plan)
 
-    def ran(self, load, policy="fifo", change=lambda outcomes: outcomes, **said):
-        """Write one point and return its attainment."""
+    def ran(self, load, policy="fifo", change=list, pace=lambda _: 1.0, *, whole=True, **said):
+        """Write one point, its outcomes and its row changed as told; return its attainment."""
         key = f"{policy}-{load:g}x-1"
         plan = self.plan.changed(name=key, seed=1, duration_s=90, warmup_s=6)
         plan = plans_at(plan, load * CAPACITY_RPS)
         tokens = PROMPT + TEMPLATE
         asked = [Asked(j.number, j.at_s, tokens, j.max_tokens, j.klass) for j in schedule(plan)]
-        made = report(plan, change(answered(asked)))
+        every = change(answered(asked, pace=pace))
+        made = report(plan, every)
         place = self.home / key / "try-1"
         place.mkdir(parents=True)
-        lines = [json.dumps(to_json(one)) + "\n" for one in made.outcomes]
-        (place / "outcomes.jsonl").write_text("".join(lines))
+        (place / "outcomes.jsonl").write_text(lines(made.outcomes))
+        if whole:
+            (place / WARM_UP).write_text(lines(one for one in every if one.scheduled_s < 6))
         body = made.body
         classes = {name: one["attainment"] for name, one in body["classes"].items()}
         row = {
@@ -124,13 +128,18 @@ class Folder:
         return CliRunner().invoke(main, words)
 
 
+def lines(outcomes):
+    return "".join(json.dumps(to_json(one)) + "\n" for one in outcomes)
+
+
 @pytest.fixture
 def folder(tmp_path):
     return Folder(tmp_path)
 
 
-def test_an_engine_that_keeps_its_law_is_predicted(folder):
-    attained = [folder.ran(0.5), folder.ran(1)]
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_engine_that_keeps_its_law_is_predicted(folder, whole):
+    attained = [folder.ran(0.5, whole=whole), folder.ran(1, whole=whole)]
     assert attained[0] > 0.9
     assert 0.05 < attained[1] < 0.9, "the loads should be told apart"
     said = folder.command()
@@ -143,6 +152,18 @@ def test_an_engine_that_keeps_its_law_is_predicted(folder):
     assert [one["observed"]["attainment"] for one in body["points"]] == attained
     assert "| 1x | fifo | 1 |" in (folder.home / "fitted.md").read_text()
     assert "judged by the fit `replayed`" in said.output
+
+
+def test_a_machine_that_was_slow_for_a_while_is_replayed(folder):
+    steady = folder.ran(0.5)
+    slowed = folder.ran(1, pace=lambda at_s: 2.0 if 20 <= at_s < 40 else 1.0)
+    assert folder.command().exit_code == 0
+    body = json.loads((folder.home / "fitted.json").read_text())
+    even, hit = body["points"]
+    assert hit["simulated"]["replayed"]["attainment"] == pytest.approx(slowed, abs=0.03)
+    assert even["simulated"]["replayed"]["attainment"] == pytest.approx(steady, abs=0.03)
+    # Told to begin its slow time at other moments, the same machine gives another run.
+    assert hit["simulated"]["drawn"]["spread"] > 0.02
 
 
 def test_a_point_that_is_off_fails_the_command(folder):
@@ -192,13 +213,63 @@ def test_the_policy_is_the_real_one(folder):
     """A full engine spills what may leave; what may not, and is promised nothing, is refused."""
     folder.ran(1.5, "cap")
     (point,) = folder.points()
-    made = play(point.offered, point.router, Fit(LAW, Noise(), STEADY, DELAY_S), 1)
+    made = play(point.offered, point.router, STILL, 1)
     by_class = {
         name: {(one.target, one.ended) for one in made.outcomes if one.klass == name}
         for name in ("chat", "private")
     }
     assert by_class["chat"] == {("local", "served"), ("cloud", "served")}
     assert by_class["private"] == {("local", "served"), ("local", "refused")}
+
+
+SLO_POLICY = """
+models:
+  local: {triton: {}}
+  cloud: {openai: {model: stub, base_url: "${cloud_url}", key: "env:FOREBAY_STUB_KEY"}}
+default:
+  model: local
+  slo: {ttft_ms: ${chat_ttft_ms}, tpot_ms: ${chat_tpot_ms}, attainment: 0.99}
+  spill: {to: cloud, when: slo_at_risk}
+"""
+
+
+def test_the_router_begins_with_what_it_had_learnt(folder):
+    policy = folder.home / "slo.yaml"
+    policy.write_text(SLO_POLICY)
+    said = yaml.safe_load(folder.sweep.read_text())
+    said["policies"].append({"name": "slo", "policy": str(policy)})
+    folder.sweep.write_text(yaml.safe_dump(said))
+    folder.ran(0.5, "slo")
+
+    def away(factor, margin=1.0):
+        step_s = [factor * one for one in (LAW.a_s, LAW.b_s, 1e-6, LAW.d_s)]
+        kept = ClassMemory(ttft=margin, rate=margin, output_tokens=40, mean_tokens=24, answers=100)
+        learnt = {"engines": {"b": step_s}, "classes": {"default": kept.model_dump()}}
+        (folder.home / "learnt-slo.json").write_text(json.dumps(learnt))
+        (point,) = folder.points()
+        made = play(point.offered, point.router, STILL, 1)
+        return made.body["spilled"] / made.body["offered"]
+
+    usual = away(1.0)
+    assert usual < 0.2
+    assert away(20.0) > 0.8, "it thinks its engine slow"
+    assert away(1.0, 3.0) > usual, "it distrusts its predictions"
+
+
+def test_a_first_token_comes_after_the_delay_and_the_prompts_steps(folder):
+    folder.ran(0.5)
+    (point,) = folder.points()
+    made = play(point.offered, point.router, STILL, 1)
+    # 80 prompt tokens fit one step: 30 ms of delay, 30 ms of a step, 4 ms a token.
+    assert min(one.ttft_ms for one in made.outcomes) == pytest.approx(30 + 30 + 80 * 4)
+
+
+def test_what_would_come_after_the_runs_end_is_cut_off_as_in_a_run(folder):
+    folder.ran(1.5)
+    (point,) = folder.points()
+    brief = replace(point.offered, plan=point.offered.plan.changed(drain_s=0))
+    ended = play(brief, point.router, STILL, 1).body["ended"]
+    assert ended.keys() == {"served", "unfinished"}
 
 
 def test_a_seed_decides_what_is_played(folder):

@@ -1,6 +1,7 @@
 """Steps put together again from answers, and the engine fitted to them."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from loadtest.engine_fit import (
@@ -50,6 +51,20 @@ def test_a_prompt_that_comes_while_others_run_is_in_its_own_step():
     (mixed,) = (s for s in told if s.prompt_tokens and s.streams)
     assert (mixed.streams, mixed.prompt_tokens, mixed.sure) == (1, 50, True)
     assert mixed.took_s == pytest.approx(0.03 + 0.012 + 50 * 0.004)
+
+
+def test_what_the_router_kept_is_no_time_of_the_engines():
+    (kept,) = answered([Asked(0, 1.5, 100, 2)])
+    early = replace(kept, scheduled_s=1.0, sent_s=1.0, queued_ms=500, ttft_ms=kept.ttft_ms + 500)
+    assert steps([early])[0].start_s == pytest.approx(1.5 + DELAY_S)
+
+
+def test_no_more_are_inside_than_the_batch_holds():
+    together = [Asked(number, 1.0, 10, 40) for number in range(LIMITS.max_batch + 8)]
+    told = steps(answered(together))
+    assert all(step.sure for step in told)
+    assert max(step.streams for step in told) == LIMITS.max_batch
+    assert sum(step.prompt_tokens for step in told) == 10 * len(together)
 
 
 @pytest.mark.parametrize("rate_rps", [0.3, 1.2, 4.0])
