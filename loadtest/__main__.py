@@ -143,13 +143,13 @@ def sweep_points(*, sweep_file: Path, out: Path | None, repetition: int | None) 
 @click.option("--sweep", "file", type=FILE, help="default loadtest/sweeps/NAME.yaml of sweep-NAME")
 @click.option("--engine", type=FILE, default=ENGINE, help="the engine's limits; default ours")
 @click.option("--fit", type=click.Choice(get_args(FitName)), default="replayed", show_default=True)
-@click.option("--within", default=3.0, show_default=True, help="points of attainment")
+@click.option("--within", default=3.0, show_default=True, help="exit 1 beyond so many points")
 @click.option("--draws", type=click.IntRange(min=1), default=8, show_default=True, help="a mean's")
 @click.option("--out", type=FOLDER, help="where fitted.json and fitted.md go; default FOLDER")
 def fitted_to(
     *, folder: Path, file: Path | None, fit: FitName, within: float, draws: int, **said: Any
 ) -> None:
-    """Simulate every sound point of a sweep's FOLDER; exit 1 where one is off by more."""
+    """Simulate every sound point of a sweep's FOLDER, and say how far each is off."""
     named = folder.resolve().name.removeprefix("sweep-")
     swept = load_sweep(file or plans.ROOT / "loadtest" / "sweeps" / f"{named}.yaml")
     tell = partial(print, file=sys.stderr, flush=True)
