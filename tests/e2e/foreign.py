@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -64,10 +65,11 @@ def _inputs(ids: np.ndarray, tokens: int) -> list[triton.InferInput]:
 
 
 class MetricsProxy:
-    """A metrics page between Triton and a router."""
+    """A metrics page between Triton and a router; `told_s` is when it last passed on the truth."""
 
     def __init__(self, behind: str) -> None:
         self.mode: Mode = "live"
+        self.told_s = 0.0
         self._behind = behind
         self._page = b""
         proxy = self
@@ -101,6 +103,8 @@ class MetricsProxy:
             return self._page
         with urllib.request.urlopen(self._behind, timeout=5) as answer:
             self._page = answer.read()
+        if self.mode == "live":
+            self.told_s = time.monotonic()
         if self.mode == "relabelled":
             return self._page.replace(b"nv_trt_llm_", b"nv_llm_")
         return self._page
