@@ -6,12 +6,12 @@ addresses it does not find are sent as they are (docs/verifiers.md).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from forebay.errors import InvalidRequest
+from forebay.policy.tools import is_json
 from forebay.policy.verifiers.pii import NAME, Redactor
 from forebay.values import Chat, Text, Verdict
 
@@ -77,7 +77,7 @@ class _Desk:
     def call(self, call: ToolCall) -> ToolCall:
         """Return an earlier call."""
         arguments = self.text(call.arguments)
-        if arguments != call.arguments and _is_json(call.arguments) and not _is_json(arguments):
+        if arguments != call.arguments and is_json(call.arguments) and not is_json(arguments):
             raise InvalidRequest(
                 f"call {call.id[:64]}: without what is personal its arguments are no JSON, and "
                 "they may not leave with it"
@@ -87,11 +87,3 @@ class _Desk:
     def tool(self, tool: Tool) -> Tool:
         """Return a tool."""
         return replace(tool, description=self.text(tool.description))
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -186,3 +186,12 @@ def _no_json(constant: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_json)
+
+
+def is_json(text: str) -> bool:
+    """Return whether a call's arguments can be read by who gets them."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from forebay.errors import InvalidRequest, NotBuilt
 from forebay.policy.guard import BUDGET_S, Check, Guarded
 from forebay.policy.known import Known
+from forebay.policy.tools import is_json
 from forebay.policy.verifiers import (
     citations,
     grounding,
@@ -260,7 +261,7 @@ class Gate:
             if name not in self._offered:
                 name = self._through(number, one, name)
             changed = self._through(number, one, arguments)
-            if changed != arguments and not _is_json(changed):
+            if changed != arguments and not is_json(changed):
                 why = f"call {number}: without what was redacted its arguments are not JSON"
                 self._of_calls.append(Verdict(one, "failed", why))
             arguments = changed
@@ -285,14 +286,6 @@ def _worst(*verdicts: Verdict) -> Verdict:
     alike = [one for one in verdicts if rank.get(one.outcome, 0) == worst]
     reason = "; ".join(one.reason for one in alike if one.reason)[:500]
     return Verdict(alike[0].verifier, alike[0].outcome, reason, verdicts[0].spans)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _asked(request: Request) -> str | None:
