@@ -115,7 +115,7 @@ def openai(*script, **more):
 
 
 @asynccontextmanager
-async def serving(adapter, *script, path="", key=None, stall_s=0.15, model="any"):
+async def serving(adapter, *script, path="", key=None, stall_s=2.0, model="any"):
     """Yield an engine and the provider that it calls."""
     provider = Provider(script)
     async with listening(provider) as url:
