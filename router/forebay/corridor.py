@@ -171,7 +171,7 @@ class Corridor:
         if mended is not None:
             return mended
         step = following(chosen, ladder, tried, setback)
-        if step is not None and walk.broke and not self._house.retries.left():
+        if step is not None and walk.broke is not None and not self._house.retries.left():
             step = None
         return step or to_a_person(chosen, ladder, tried, setbacks), request
 
@@ -237,7 +237,7 @@ class Corridor:
             setback = setback_of(error)
             if setback is None or walk.committed:
                 raise
-            walk.broke = True
+            walk.broke = error
             yield replace(setback, called=True)
         finally:
             entries.end(entrant, outcome, answer.verdicts, failed=failed, billed=billed)

@@ -77,8 +77,12 @@ class Entries:
         if not isinstance(held, Held):
             self._barred(step, held.reason, held.waited_s)
             return setback_of_placement(held)
-        if self.walk.broke and step.move != "hedge":
-            self.house.retries.spend()
+        broke = self.walk.broke
+        if broke is not None and step.move != "hedge" and not self.house.retries.spend():
+            # Others spent it while this one waited for its place.
+            held.lease.end("cancelled")
+            self._barred(step, "retry_budget")
+            return Setback(broke, "failover", Reason.ENGINE_DOWN, refused=True)
         try:
             return self._begun(await self._placed(request, step, prepared, held, told))
         except BaseException:

@@ -210,7 +210,7 @@ Finish = Literal["stop", "length", "tool_calls", "ticket"]
 class Chunk:
     """What an engine yields: text as decoded so far, tokens it took, the finish on the last.
 
-    `usage` is what a provider counted itself, on the last chunk; it stands over our own count.
+    `usage` is what a provider has counted itself so far; the newest stands over our own count.
     `ticket` is all that comes of a person.
     """
 

@@ -16,6 +16,7 @@ from forebay.values import (
 )
 
 if TYPE_CHECKING:
+    from forebay.errors import ForebayError
     from forebay.policy.choose import Chosen
     from forebay.values import Downgrade, Move, Request, Verdict
 
@@ -75,7 +76,7 @@ class Walk:
     """One request on its way; becomes its record.
 
     `run` is the answer it is told by, `draft` the last that failed its verifiers, for a person.
-    `broke` is whether a target was called and failed: calls after that are retries.
+    `broke` is what the last target that was called failed with: calls after that are retries.
     """
 
     request: Request
@@ -85,7 +86,7 @@ class Walk:
     run: Run = field(default_factory=Run)
     draft: str = ""
     sent_s: float | None = None
-    broke: bool = False
+    broke: ForebayError | None = None
 
     @property
     def committed(self) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from forebay.corridor import Corridor
 from forebay.errors import Declined, EngineUnavailable, Overloaded
 from forebay.policy.retries import MOST
-from forebay.testing import FakeEngine, house, request
+from forebay.testing import FakeEngine, held, house, request
 from forebay.values import Decided, Done
 
 NAMES = ("alone", "first", "second", "third")
@@ -74,3 +74,29 @@ async def test_a_call_that_its_provider_refused_costs_nothing(error):
     [refused, answered] = whole.ledger.records[0].attempts
     assert answered.usd > 0
     assert refused.usd == 0.0
+
+
+class Draining(FakeEngine):
+    """Others spend the whole budget while a request is prepared for it."""
+
+    retries = None
+
+    async def prepare(self, asked):
+        while self.retries.spend():
+            pass
+        return await FakeEngine.prepare(self, asked)
+
+
+async def test_a_budget_that_others_spent_meanwhile_makes_no_call():
+    engines = {name: FakeEngine() for name in NAMES}
+    engines["first"].error = EngineUnavailable("down")
+    drained = engines["second"] = type("Drained", (Draining,), {"__slots__": ()})()
+    whole = house(engines, DOCUMENT)
+    type(drained).retries = whole.retries
+    steps, last = await walked(whole, "laddered")
+    assert steps == ["first"]
+    assert str(last.error) == "down"
+    assert not drained.calls
+    outcomes = [one.outcome for one in whole.ledger.records[0].attempts]
+    assert outcomes == ["engine_unavailable", "retry_budget"]
+    assert held(whole) == 0
