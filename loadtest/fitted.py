@@ -21,7 +21,7 @@ from forebay.lab.step_time import Noise
 from loadtest.engine_fit import STEADY, Pace, at_jitter, jitter_of, law_of, pace_of, sigma_of
 from loadtest.played import Fit, play
 from loadtest.seen_steps import DELAYS_S, Seen
-from loadtest.sweep import SweepError
+from loadtest.sweep_state import SweepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

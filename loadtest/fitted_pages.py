@@ -28,7 +28,7 @@ COLUMNS = (
 
 NOTES = """\
 Attainment is of all offered requests, those of the warm-up not judged. `router` has the four
-numbers that the router itself had learnt by the sweep's end, on a machine of one pace. `drawn` has
+numbers that the router itself had learnt before the point, on a machine of one pace. `drawn` has
 a law fitted by least squares to the steps of the points without admission, and their pace begun at
 other moments. `replayed` has the same law and the pace of the run itself, in windows of 5 s: the
 time that its steps took, put together from its tokens' times, over the time that they take by the

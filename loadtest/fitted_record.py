@@ -11,15 +11,16 @@ from pydantic import ValidationError
 
 from forebay.lab.engine_sim import EngineLimits
 from forebay.lab.forebay_dispatcher import LOCAL
-from forebay.policy.admission.memory import EngineMemory, Memory
-from forebay.policy.admission.model import UNKNOWN, Coefficients, Speed
+from forebay.policy.admission.memory import Memory
+from forebay.policy.admission.model import UNKNOWN, Coefficients
 from loadtest import plan as plans
 from loadtest.outcome import of_json
 from loadtest.played import Offered, Router, cloud_pace, policy_of
 from loadtest.prompts import splitter
-from loadtest.sweep import WARM_UP, SweepError, plans_at
+from loadtest.sweep import LEARNT, WARM_UP, plans_at
 from loadtest.sweep_plan import Point as Planned
 from loadtest.sweep_plan import policy_text, promises
+from loadtest.sweep_state import SweepError
 from loadtest.work import schedule
 
 if TYPE_CHECKING:
@@ -178,18 +179,14 @@ def _router(said: Sweep, row: Row, base: Plan, folder: Path, engine: Path) -> Ro
             built["max_num_tokens"],
         ),
         UNKNOWN if prior is None else Coefficients(*prior),
-        _memory(folder / f"learnt-{one.name}.json"),
+        _memory(folder / row["point"] / f"try-{row['try']}" / LEARNT),
     )
 
 
 def _memory(path: Path) -> Memory:
-    """Return what the router had learnt; earlier files hold an engine's coefficients bare."""
-    said = _json(path) if path.exists() else {}
-    for build, kept in said.get("engines", {}).items():
-        if isinstance(kept, list):
-            said["engines"][build] = EngineMemory.of(Speed(Coefficients(*kept)))
+    """Return what the router had learnt before the point."""
     try:
-        return Memory.model_validate(said)
+        return Memory.model_validate(_json(path) if path.exists() else {})
     except ValidationError as error:
         raise SweepError(f"{path}: is not what a router learnt: {error}") from error
 

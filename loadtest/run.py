@@ -6,6 +6,7 @@ import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from loadtest.arrivals import stream
 from loadtest.generator import offer, saturate
 from loadtest.grpc_client import GrpcSender
 from loadtest.openai_client import OpenAISender
@@ -77,8 +78,13 @@ async def run(
 
 
 async def fill(plan: Plan, *, clients: int, duration_s: float) -> Ran:
-    """Keep `clients` requests of the plan in flight and return what was answered."""
+    """Keep `clients` requests of the plan in flight and return what was answered.
+
+    They are asked in another order than the plan's: the first that a closed loop comes to have
+    the mix of the whole plan, though it does not come to the end of it.
+    """
     jobs = schedule(plan)
+    stream(f"{plan.seed}/fill").shuffle(jobs)
     if not jobs:
         raise PlanError(f"plan {plan.name} offers no request; raise its rate or its duration")
     async with senders(plan, _doors(jobs)) as made:

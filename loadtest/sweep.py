@@ -23,7 +23,8 @@ from loadtest.report import report
 from loadtest.run import fill, run
 from loadtest.stacks import StackError, running
 from loadtest.sweep_pages import write_sweep
-from loadtest.sweep_plan import promises
+from loadtest.sweep_plan import promises, version
+from loadtest.sweep_state import State, SweepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,12 +47,11 @@ POOL_RPS = 50.0
 WARM_UP = "warmup.jsonl"
 """Beside a point's outcomes those that are not judged: their requests were in the engine, too."""
 
+LEARNT = "learnt.json"
+"""Beside them what the router had learnt before the point."""
+
 FILLING = 1 / 6
 """The part of the closed loop's time that is not counted."""
-
-
-class SweepError(Exception):
-    """A sweep that cannot go on; the message says at which point and why."""
 
 
 def sweep(
@@ -69,7 +69,8 @@ def sweep(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _pin(said)
-    state, work = _State(folder), _Work(said, folder, drive)
+    versions = {one.name: version(said, one) for one in said.policies}
+    state, work = State(folder, versions), _Work(said, folder, drive)
     points = [one for one in said.points() if repetition in (None, one.repetition)]
     for at, point in enumerate(points, 1):
         while (tries := state.tries(point)) <= said.probe.reruns and not state.done(point):
@@ -133,49 +134,6 @@ class _Around:
     before: Probed
     after: Probed
     same_triton: bool
-
-
-class _State:
-    """What a folder knows of a sweep: each repetition's capacity, and the rows so far."""
-
-    def __init__(self, folder: Path) -> None:
-        self._capacity = folder / "capacity.json"
-        self._rows = folder / "rows.jsonl"
-        self.capacities: dict[str, Row] = {}
-        self.rows: list[Row] = []
-        if self._capacity.exists():
-            self.capacities = json.loads(self._capacity.read_text("utf-8"))
-        if self._rows.exists():
-            lines = self._rows.read_text("utf-8").splitlines()
-            self.rows = [json.loads(line) for line in lines]
-
-    @property
-    def capacity_rps(self) -> dict[int, float]:
-        """1x of each repetition that has begun."""
-        return {int(number): one["requests_per_s"] for number, one in self.capacities.items()}
-
-    def keep_capacity(self, repetition: int, found: Row) -> None:
-        """Write what was measured; it is not measured again in this folder."""
-        self.capacities[str(repetition)] = found
-        self._capacity.write_text(json.dumps(self.capacities, indent=2) + "\n", encoding="utf-8")
-
-    def keep(self, row: Row) -> None:
-        """Add a row."""
-        self.rows.append(row)
-        with self._rows.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def of(self, point: Point) -> list[Row]:
-        """Return the rows of a point, a row for each try."""
-        return [row for row in self.rows if row["point"] == point.key]
-
-    def tries(self, point: Point) -> int:
-        """Return how often it was run."""
-        return len(self.of(point))
-
-    def done(self, point: Point) -> bool:
-        """Return whether one try of it is sound."""
-        return any(not row["void"] for row in self.of(point))
 
 
 def _pin(said: Sweep) -> None:
@@ -248,6 +206,9 @@ def _point(work: _Work, point: Point, capacity_rps: float, tries: int) -> Row:
     place = work.folder / point.key / f"try-{tries + 1}"
     base = work.base(capacity_rps)
     one, learnt = said.by_name[point.policy], work.learnt(point.policy)
+    place.mkdir(parents=True, exist_ok=True)
+    if learnt.exists():
+        shutil.copyfile(learnt, place / LEARNT)
     with running(said, one, promises(base), place / "logs", learnt) as stack:
         # The same seed for all policies of a repetition: they are offered the same requests.
         plan = work.plan(base, stack, name=point.key, seed=point.repetition)

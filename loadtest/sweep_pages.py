@@ -32,6 +32,7 @@ COLUMNS = (
     "TTFT p99 ms",
     "TPOT p99 ms",
     "|predicted-observed| TTFT p50/p90 ms",
+    "engine's speed, of its capacity's (each)",
 )
 
 
@@ -39,12 +40,13 @@ def write_sweep(
     said: Sweep, capacities: Mapping[str, Row], rows: Sequence[Row], folder: Path
 ) -> str:
     """Write sweep.json, sweep.md and sweep.html; return the Markdown."""
-    lines = table(said, rows)
+    lines = table(said, rows, capacities)
     void = [row for row in rows if row["void"]]
     head = (
         f"1x: {_capacity_note(capacities)}. "
         f"{said.point_s:g} s a point, the first {said.warmup_s:g} s of which "
-        f"are not judged; {said.repetitions} repetitions."
+        f"are not judged; {said.repetitions} repetitions. Percentiles are of those that had a "
+        "first token; attainment and goodput are of all offered."
     )
     text = "\n".join(
         [
@@ -76,18 +78,18 @@ def _capacity_note(capacities: Mapping[str, Row]) -> str:
     )
 
 
-def table(said: Sweep, rows: Sequence[Row]) -> list[list[str]]:
+def table(said: Sweep, rows: Sequence[Row], capacities: Mapping[str, Row]) -> list[list[str]]:
     """Return the cells of each load and policy, of sound rows alone."""
     made = []
     for load in sorted(said.loads):
         for one in said.policies:
             found = _sound(rows, load, one.name)
             if found:
-                made.append(_line(load, one.name, found))
+                made.append([f"{load:g}x", one.name, *_line(found), _speed(found, capacities)])
     return made
 
 
-def _line(load: float, policy: str, rows: Sequence[Row]) -> list[str]:
+def _line(rows: Sequence[Row]) -> list[str]:
     each = " ".join(f"{row['attainment']:.1%}" for row in rows)
     errors = [row["prediction"]["ttft_absolute_error_ms"] for row in rows]
     known = [e for e in errors if e["count"]]
@@ -96,8 +98,6 @@ def _line(load: float, policy: str, rows: Sequence[Row]) -> list[str]:
         p50, p90 = (statistics.median(e[rank] for e in known) for rank in ("p50", "p90"))
         predicted = f"{p50:.0f}/{p90:.0f}"
     return [
-        f"{load:g}x",
-        policy,
         str(len(rows)),
         f"{_mean(rows, lambda row: row['offered_rps']):.2f}",
         f"{_mean(rows, lambda row: row['attainment']):.1%} ({each})",
@@ -106,10 +106,30 @@ def _line(load: float, policy: str, rows: Sequence[Row]) -> list[str]:
         f"{_mean(rows, lambda row: row['spilled'] / max(row['offered'], 1)):.1%}",
         f"{_mean(rows, lambda row: 1000 * row['spill_usd'] / max(row['offered'], 1)):.4f}",
         f"{_mean(rows, lambda row: row['refused'] / max(row['offered'], 1)):.1%}",
-        f"{_mean(rows, lambda row: row['ttft_ms']['p99'] or 0):.0f}",
-        f"{_mean(rows, lambda row: row['tpot_ms']['p99'] or 0):.0f}",
+        _p99(rows, "ttft_ms"),
+        _p99(rows, "tpot_ms"),
         predicted,
     ]
+
+
+def _p99(rows: Sequence[Row], figure: str) -> str:
+    """Return the mean p99 of those that have the figure; others answered nothing."""
+    found = [row[figure]["p99"] for row in rows if row[figure]["p99"] is not None]
+    return f"{statistics.fmean(found):.0f}" if found else "-"
+
+
+def _speed(rows: Sequence[Row], capacities: Mapping[str, Row]) -> str:
+    """Return the bare engine's speed around the points, over that around its capacity."""
+    shares = []
+    for row in rows:
+        capacity = capacities.get(str(row["repetition"]), {})
+        if "probe_before" in capacity:
+            shares.append(_tokens_per_s(row) / _tokens_per_s(capacity))
+    return " ".join(f"{share:.2f}" for share in shares) or "-"
+
+
+def _tokens_per_s(probed: Row) -> float:
+    return (probed["probe_before"]["tokens_per_s"] + probed["probe_after"]["tokens_per_s"]) / 2
 
 
 def _worst(rows: Sequence[Row]) -> str:

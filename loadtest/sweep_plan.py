@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from string import Template
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from loadtest.plan import Plan
 
-Positive = Annotated[float, Field(gt=0)]
+ROUTER = ROOT / "router"
+_NOT_OF_A_POINT = {"name", "loads", "policies", "repetitions"}
+_DIGITS = 16
 
 
 class Configuration(Strict):
@@ -133,6 +136,20 @@ class Point(Strict):
     def key(self) -> str:
         """The point's name in files."""
         return f"{self.policy}-{self.load:g}x-{self.repetition}"
+
+
+def version(said: Sweep, one: Configuration) -> str:
+    """Return a hash of all that a point under a policy depends on, but its load and its seed.
+
+    That is the router's code, the policy, the plan, and how the sweep runs and judges a point.
+    """
+    content = hashlib.sha256(said.model_dump_json(exclude=_NOT_OF_A_POINT).encode())
+    content.update(one.model_dump_json(exclude={"loads"}).encode())
+    files = [ROOT / said.plan, ROOT / one.policy, *sorted(ROUTER.rglob("*.py"))]
+    for path in files:
+        if path.is_file():
+            content.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return content.hexdigest()[:_DIGITS]
 
 
 def load(path: Path) -> Sweep:

@@ -9,7 +9,7 @@ from loadtest.__main__ import main
 from loadtest.fitted_record import points
 from loadtest.outcome import to_json
 from loadtest.report import report
-from loadtest.sweep import WARM_UP, plans_at
+from loadtest.sweep import LEARNT, WARM_UP, plans_at
 from loadtest.sweep_plan import load as load_sweep
 from loadtest.work import schedule
 from stepped import Asked, answered
@@ -76,6 +76,13 @@ class Folder:
         capacity = {"1": {"requests_per_s": CAPACITY_RPS}}
         (home / "capacity.json").write_text(json.dumps(capacity))
         self.plan = plans.load(plan)
+
+    def learnt(self, policy, step_s, classes=None, load=0.5):
+        """Write what the router had learnt before a point."""
+        engine = {"step_s": step_s, "lag_s": 0.0, "ttft_spread_s": 0.0, "tpot_spread": 0.0}
+        said = {"engines": {"b": engine}, "classes": classes or {}}
+        place = self.home / f"{policy}-{load:g}x-1" / "try-1"
+        (place / LEARNT).write_text(json.dumps(said))
 
     def ran(self, load, policy="fifo", change=list, pace=lambda _: 1.0, *, whole=True, **said):
         """Write one point, its outcomes and its row changed as told; return its attainment."""

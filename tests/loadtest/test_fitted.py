@@ -63,7 +63,7 @@ def test_a_point_that_is_off_fails_the_command(folder):
 def test_what_the_router_had_learnt_is_a_fit_of_its_own(folder):
     folder.ran(0.5)
     step_s = [10 * one for one in (LAW.a_s, LAW.b_s, LAW.c_s, LAW.d_s)]
-    (folder.home / "learnt-fifo.json").write_text(json.dumps({"engines": {"b": step_s}}))
+    folder.learnt("fifo", step_s)
     assert folder.command().exit_code == 0
     assert folder.command("--fit", "router").exit_code == 1
 
@@ -131,8 +131,7 @@ def test_the_router_begins_with_what_it_had_learnt(folder):
     def away(factor, margin=1.0):
         step_s = [factor * one for one in (LAW.a_s, LAW.b_s, 1e-6, LAW.d_s)]
         kept = ClassMemory(ttft=margin, rate=margin, output_tokens=40, mean_tokens=24, answers=100)
-        learnt = {"engines": {"b": step_s}, "classes": {"default": kept.model_dump()}}
-        (folder.home / "learnt-slo.json").write_text(json.dumps(learnt))
+        folder.learnt("slo", step_s, {"default": kept.model_dump()})
         (point,) = folder.points()
         made = play(point.offered, point.router, STILL, 1)
         return made.body["spilled"] / made.body["offered"]

@@ -10,6 +10,7 @@ from loadtest.report import percentiles
 from loadtest.sweep import plans_at
 from loadtest.sweep_pages import table, write_sweep
 from loadtest.sweep_plan import Sweep
+from loadtest.sweep_state import SweepError
 from loadtest.work import schedule
 from offers import plan
 
@@ -115,8 +116,11 @@ def test_a_point_whose_probe_moved_is_run_again_and_listed(ran, tmp_path):
 
 def test_void_rows_are_not_in_the_table():
     points = [p for p in sweep().points() if p.policy == "fifo" and p.load == 1]
-    rows = [row(points[0], 0.1, void=["the probe moved 50%"]), row(points[1], 0.8)]
-    assert table(sweep(), rows) == [
+    around = {"probe_before": {"tokens_per_s": 38.0}, "probe_after": {"tokens_per_s": 38.0}}
+    rows = [row(points[0], 0.1, void=["the probe moved 50%"]), row(points[1], 0.8, **around)]
+    probed = {"tokens_per_s": 40.0}
+    capacities = {"2": {"probe_before": probed, "probe_after": probed}}
+    assert table(sweep(), rows, capacities) == [
         [
             "1x",
             "fifo",
@@ -131,8 +135,25 @@ def test_void_rows_are_not_in_the_table():
             "100",
             "10",
             "-",
+            "0.95",
         ]
     ]
+
+
+def test_points_of_another_plan_policy_or_router_are_not_gone_on_with(ran, tmp_path):
+    said = sweep()
+    sweeps.sweep(said, tmp_path, no_drive, lambda _: None)
+    sweeps.sweep(sweep(loads=[0.5, 1, 2, 3]), tmp_path, no_drive, lambda _: None)
+    with pytest.raises(SweepError, match=r"fifo-0\.5x-1 was run with another plan"):
+        sweeps.sweep(sweep(point_s=299), tmp_path, no_drive, lambda _: None)
+
+
+def test_a_line_that_a_kill_tore_is_told(ran, tmp_path):
+    sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(rows.read_text()[:-20])
+    with pytest.raises(SweepError, match=r"rows.jsonl: take out the line that is no JSON"):
+        sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
 
 
 def test_the_pages_hold_the_table_and_the_figures(tmp_path):

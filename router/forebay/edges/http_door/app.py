@@ -15,15 +15,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from forebay.edges.http_door import bodies, wire
-from forebay.edges.http_door.answers import (
-    ChatShape,
-    CompletionShape,
-    error_body,
-    error_json,
-    ticket_json,
-)
+from forebay.edges.http_door.answers import error_body, error_json, ticket_json
 from forebay.edges.http_door.density import sparse
 from forebay.edges.http_door.reply import Reply, retry_headers
+from forebay.edges.http_door.shapes import ChatShape, CompletionShape
 from forebay.errors import (
     BROKEN,
     BROKEN_SENTENCE,
@@ -42,7 +37,7 @@ if TYPE_CHECKING:
 
     from forebay import values
     from forebay.corridor import Corridor
-    from forebay.edges.http_door.answers import Shape
+    from forebay.edges.http_door.shapes import Shape
     from forebay.ports import Clock
 
 log = structlog.get_logger("forebay.http")

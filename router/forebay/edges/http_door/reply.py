@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from forebay.edges.http_door.answers import Shape, Told, error_body, error_frame, paired
+from forebay.edges.http_door.answers import Told, error_body, error_frame, paired
 from forebay.edges.http_door.stream import EventStream
 from forebay.errors import EngineUnavailable, ForebayError, status_of
 from forebay.values import Decided, Done, Failed, Ticket, Token, Verdict
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from forebay.corridor import Corridor
+    from forebay.edges.http_door.shapes import Shape
     from forebay.values import Request
 
 log = structlog.get_logger("forebay.http")
