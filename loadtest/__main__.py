@@ -18,13 +18,14 @@ from loadtest import plan as plans
 from loadtest.fitted import FitName, compare
 from loadtest.fitted_pages import worst_off, write_fitted
 from loadtest.fitted_record import points as points_of
-from loadtest.outcome import Outcome, of_json, to_json
-from loadtest.pages import markdown, write
+from loadtest.outcome import Outcome, to_json
+from loadtest.pages import again, markdown, write
 from loadtest.prompts import PromptsError
 from loadtest.report import report
 from loadtest.run import run as run_plan
-from loadtest.sweep import SweepError, sweep
+from loadtest.sweep import sweep
 from loadtest.sweep_plan import load as load_sweep
+from loadtest.sweep_state import SweepError
 from loadtest.traces import TraceError
 
 if TYPE_CHECKING:
@@ -53,6 +54,26 @@ def read(path: Path, times: float, door: Door | None, grpc: str | None, http: st
     return plan.changed(**changed)
 
 
+async def stoppable(stop: asyncio.Event) -> None:
+    """Let Ctrl-C and SIGTERM end this loop's run instead of the process."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def told_zero_s(stop: asyncio.Event) -> float | None:
+    """Say that all is ready, and return the monotonic moment that stdin gives for the zero.
+
+    The generators of a run's doors begin together then. Where stdin ends, nobody wants the run.
+    """
+    print(json.dumps({"ready": True}), flush=True)
+    line = await asyncio.to_thread(sys.stdin.readline)
+    if not line:
+        stop.set()
+        return None
+    return float(line)
+
+
 @click.group()
 def main() -> None:
     """Load tests against a running router; exit status 0: SLOs kept, 1: not, 2: wrong use."""
@@ -76,8 +97,10 @@ def run(*, plan_file: Path, out: Path | None, as_json: bool, **said: Any) -> Non
         if total[0] % 100 == 0:
             print(f"{total[0]} answered", file=sys.stderr)
 
-    ran = drive(run_plan(plan, tell=tell))
-    made = report(plan, ran.outcomes, loop_late_ms=ran.loop_late_ms, busy=ran.busy)
+    stop = asyncio.Event()
+    ran = drive(run_plan(plan, tell=tell, begin=lambda: stoppable(stop), stop=stop))
+    measured = {"loop_late_ms": ran.loop_late_ms, "busy": ran.busy}
+    made = report(plan, ran.outcomes, until_s=ran.stopped_s, **measured)
     folder = out or plans.ROOT / "build" / "loadtest" / plan.name
     written = write(made, folder)
     print(json.dumps(made.body) if as_json else markdown(made))
@@ -92,22 +115,35 @@ def run(*, plan_file: Path, out: Path | None, as_json: bool, **said: Any) -> Non
 @click.option("--only", type=click.Choice(["grpc", "openai"]), help="send only this door's share")
 @click.option("--grpc")
 @click.option("--http")
-def generate(*, plan_file: Path, only: Door | None, **said: Any) -> None:
-    """Run PLAN_FILE and print each outcome as a JSON line: what Locust reads."""
+@click.option("--zero-told", is_flag=True, help="say when ready, and read the run's zero on stdin")
+def generate(*, plan_file: Path, only: Door | None, zero_told: bool, **said: Any) -> None:
+    """Run PLAN_FILE and print each outcome as a JSON line: what Locust reads.
+
+    The last line is how late the generator was. SIGTERM ends the run: what is open is cut off as
+    unfinished, and the last line comes all the same.
+    """
     plan = read(plan_file, **said)
-    ran = drive(run_plan(plan, door=only, tell=lambda o: print(json.dumps(to_json(o)), flush=True)))
+    stop = asyncio.Event()
+
+    def tell(outcome: Outcome) -> None:
+        print(json.dumps(to_json(outcome)), flush=True)
+
+    async def begin() -> float | None:
+        await stoppable(stop)
+        return await told_zero_s(stop) if zero_told else None
+
+    ran = drive(run_plan(plan, door=only, tell=tell, begin=begin, stop=stop))
     late_ms = [round(late, 2) for late in ran.loop_late_ms]
     print(json.dumps({"loop_late_ms": late_ms, "busy": ran.busy}), flush=True)
 
 
 @main.command("report")
-@click.argument("plan_file", type=FILE)
 @click.argument("outcomes", type=FILE)
+@click.option("--plan", "plan_file", type=FILE, help="judge by this plan, not by the run's own")
 @click.option("--out", type=FOLDER, required=True)
-def report_again(*, plan_file: Path, outcomes: Path, out: Path) -> None:
-    """Make the report of PLAN_FILE again from OUTCOMES, a run's outcomes.jsonl."""
-    lines = outcomes.read_text(encoding="utf-8").splitlines()
-    made = report(plans.load(plan_file), [of_json(json.loads(line)) for line in lines])
+def report_again(*, outcomes: Path, plan_file: Path | None, out: Path) -> None:
+    """Make the report again from OUTCOMES, a run's outcomes.jsonl, and the run.json beside it."""
+    made = again(outcomes, plans.load(plan_file) if plan_file else None)
     write(made, out)
     print(markdown(made))
     sys.exit(0 if made.passed else 1)

@@ -6,6 +6,7 @@ Open loop: a moment depends on the seed and the plan alone, never on an answer. 
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,9 +46,20 @@ def replay(
         speed: 2 halves every gap; gaps keep their proportions, so bursts stay bursts.
         duration_s: How long the replay lasts; rows beyond it are left out.
         start_s: Where in the trace, on its own clock, the replay begins.
+
+    Raises:
+        ValueError: the trace ends before the run: it would be silent for longer than the trace
+            ever was.
     """
-    due = ((row.at_s - start_s) / speed for row in rows)
-    return [(at_s, row) for at_s, row in zip(due, rows, strict=True) if 0 <= at_s < duration_s]
+    due = [((row.at_s - start_s) / speed, row) for row in rows if row.at_s >= start_s]
+    last_s = due[-1][0] if due else 0.0
+    longest_s = max((later - at_s for (at_s, _), (later, _) in pairwise(due)), default=0.0)
+    if duration_s - last_s > longest_s:
+        raise ValueError(
+            f"the trace ends after {last_s:.4g} s at {speed:g} times its speed, and the run takes "
+            f"{duration_s:g} s; lower speed or the duration"
+        )
+    return [(at_s, row) for at_s, row in due if at_s < duration_s]
 
 
 def sample(

@@ -17,17 +17,21 @@ import gc
 import itertools
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from loadtest.outcome import Outcome
+from loadtest.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
+    from loadtest.outcome import Ended, Outcome
     from loadtest.work import Job
 
 TICK_S = 0.02
+MISSED_MOST = 1000
+"""A stall counts as so many missed ticks at most: twenty seconds."""
 LEAD_S = 0.5
 """From the generator's start to the run's zero: the first request must not be late already."""
 
@@ -53,8 +57,11 @@ class _Load:
 class Sender(Protocol):
     """Carries one job out through one door and tells what became of it."""
 
-    async def send(self, job: Job, clock: RunClock) -> Outcome:
-        """Return the outcome; every failure that a service can cause is one, not an exception."""
+    def send(self, job: Job, clock: RunClock) -> Coroutine[Any, Any, Outcome]:
+        """Return the outcome; every failure that a service can cause is one, not an exception.
+
+        So is a cancellation, with what came until then.
+        """
         ...
 
 
@@ -78,62 +85,77 @@ class Ran:
     elapsed_s: float = 0.0
     busy: float = 0.0
     """The share of the run's time that this process computed: of its thread, or of its cores."""
+    stopped_s: float | None = None
+    """When somebody stopped it; what was due later was not offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When a run begins and ends: `drain_s` after `duration_s`, or where `stop` is set.
+
+    `zero_s` is a monotonic moment; None is a little from now.
+    """
+
+    duration_s: float
+    drain_s: float
+    zero_s: float | None = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def offer(
     jobs: Sequence[Job],
-    senders: dict[str, Sender],
-    *,
-    duration_s: float,
-    drain_s: float,
+    senders: Mapping[str, Sender],
+    span: Span,
     tell: Callable[[Outcome], None] = lambda _: None,
 ) -> Ran:
     """Offer every job at its moment, wait for the answers, and return all outcomes.
 
+    What is open when the run ends is cut off as `unfinished`. A sender that raises has failed
+    that one request.
+
     Args:
         jobs: In order of their moments.
         senders: One for each door that the jobs name.
-        duration_s: The run's length; afterwards answers are waited for.
-        drain_s: How long, before the rest is cut off as `unfinished`.
-        tell: Called with each outcome as it happens.
+        span: When it begins and ends.
+        tell: Called with each outcome as it happens; what it raises ends the run.
     """
-    clock = RunClock(time.monotonic() + LEAD_S)
-    ran = Ran()
-    open_: dict[asyncio.Task[None], Job] = {}
-    broken: list[BaseException] = []
+    clock = RunClock(time.monotonic() + LEAD_S if span.zero_s is None else span.zero_s)
+    open_ = _Open(senders, clock, tell, span.stop)
+    ran = Ran(open_.outcomes)
     gc.collect()
     gc.freeze()  # thousands of prompts are not looked through again while times are taken
     ticking = asyncio.create_task(_tick(ran.loop_late_ms))
     load = _Load()
-
-    async def one(job: Job) -> None:
-        outcome = await senders[job.door].send(job, clock)
-        ran.outcomes.append(outcome)
-        tell(outcome)
-
-    def close(task: asyncio.Task[None]) -> None:
-        open_.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            broken.append(error)
-
-    for job in jobs:
-        await _until(job.at_s, clock)
-        task = asyncio.create_task(one(job))
-        open_[task] = job
-        task.add_done_callback(close)
-    await asyncio.sleep(max(duration_s - clock.now_s(), 0.0))
+    await _unless(span.stop, _arrive(jobs, open_, clock, span.duration_s))
     ran.busy = load.share()
-    if open_:
-        await asyncio.wait(set(open_), timeout=drain_s)
-    for outcome in await _cut_off(open_, clock):
-        ran.outcomes.append(outcome)
-        tell(outcome)
+    await _unless(span.stop, open_.drain(span.drain_s))
+    ran.stopped_s = max(clock.now_s(), 0.0) if span.stop.is_set() else None
+    await open_.cut_off()
     ticking.cancel()
     gc.unfreeze()
     ran.elapsed_s = clock.now_s()
-    if broken:
-        raise broken[0]
+    if open_.broken is not None:
+        raise open_.broken
     return ran
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work until it is done or the run is stopped."""
+    going, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({going, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        going.cancel()
+        stopping.cancel()
+    with suppress(asyncio.CancelledError):
+        await going
+
+
+async def _arrive(jobs: Sequence[Job], open_: _Open, clock: RunClock, duration_s: float) -> None:
+    for job in jobs:
+        await _until(job.at_s, clock)
+        open_.begin(job)
+    await _until(duration_s, clock)
 
 
 async def _until(at_s: float, clock: RunClock) -> None:
@@ -142,43 +164,84 @@ async def _until(at_s: float, clock: RunClock) -> None:
         await asyncio.sleep(wait_s)
 
 
-async def _cut_off(open_: dict[asyncio.Task[None], Job], clock: RunClock) -> list[Outcome]:
-    """Cancel what is still open; each is an outcome all the same."""
-    left = dict(open_)
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
-    now_s = clock.now_s()
-    return [
-        ended(job, sent_s=job.at_s, e2e_ms=(now_s - job.at_s) * 1000)
-        for (task, job) in left.items()
-        if task.cancelled()
-    ]
+class _Open:
+    """The requests that are open, and the outcomes of those that were."""
 
+    def __init__(
+        self,
+        senders: Mapping[str, Sender],
+        clock: RunClock,
+        tell: Callable[[Outcome], None],
+        stop: asyncio.Event,
+    ) -> None:
+        self._senders = senders
+        self._clock = clock
+        self._tell = tell
+        self._stop = stop
+        self._tasks: dict[asyncio.Task[Outcome], Job] = {}
+        self.outcomes: list[Outcome] = []
+        self.broken: Exception | None = None
+        """What `tell` raised: nobody hears any more."""
 
-def ended(job: Job, *, sent_s: float, e2e_ms: float) -> Outcome:
-    """Return the outcome of a job that the run's end cut off."""
-    return Outcome(
-        job.number,
-        job.klass,
-        job.door,
-        job.at_s,
-        sent_s,
-        "unfinished",
-        mode=job.labels.get("mode", ""),
-        tier=job.labels.get("tier", ""),
-        code="UNFINISHED",
-        e2e_ms=e2e_ms,
-        slow=job.gap_s > 0,
-    )
+    def begin(self, job: Job) -> None:
+        """Send a request."""
+        task = asyncio.create_task(self._senders[job.door].send(job, self._clock))
+        self._tasks[task] = job
+        task.add_done_callback(self._close)
+
+    async def drain(self, drain_s: float) -> None:
+        """Wait for what is open; a slow reader's pauses are its own and do not count."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=drain_s)
+        await self.cut_off([task for task, job in self._tasks.items() if not job.pauses_s])
+        if self._tasks:
+            longest_s = max(job.pauses_s for job in self._tasks.values())
+            await asyncio.wait(set(self._tasks), timeout=longest_s)
+
+    async def cut_off(self, tasks: Sequence[asyncio.Task[Outcome]] | None = None) -> None:
+        """Cancel these or all; each is an outcome all the same."""
+        left = list(self._tasks if tasks is None else tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _close(self, task: asyncio.Task[Outcome]) -> None:
+        job = self._tasks.pop(task)
+        if task.cancelled():
+            outcome = self._lost(job, "unfinished", "UNFINISHED")
+        elif (error := task.exception()) is not None:
+            outcome = self._lost(job, "failed", type(error).__name__, str(error))
+        else:
+            outcome = task.result()
+        self.outcomes.append(outcome)
+        try:
+            self._tell(outcome)
+        except Exception as error:  # noqa: BLE001 - it is raised at the end of the run, which is now
+            self.broken = self.broken or error
+            self._stop.set()
+
+    def _lost(self, job: Job, ended: Ended, code: str, reason: str = "") -> Outcome:
+        """Return the outcome of a request whose sender told none."""
+        return replace(Watch(job, self._clock).outcome(ended, code, reason), sent_s=job.at_s)
 
 
 async def _tick(late_ms: list[float]) -> None:
     """Note how late the loop wakes a task that asked for every `TICK_S`."""
+    due_s = time.monotonic() + TICK_S
     while True:
+        await asyncio.sleep(max(due_s - time.monotonic(), 0.0))
+        late_ms += ticks_late_ms(time.monotonic() - due_s)
         due_s = time.monotonic() + TICK_S
-        await asyncio.sleep(TICK_S)
-        late_ms.append(max(time.monotonic() - due_s, 0.0) * 1000)
+
+
+def ticks_late_ms(late_s: float) -> list[float]:
+    """Return how late each tick was, of the one that woke so late and those that it made miss.
+
+    A stall of a second is no single sample: it was there for fifty ticks, later ones less late.
+    """
+    late_s = max(late_s, 0.0)
+    missed = min(int(late_s / TICK_S), MISSED_MOST)
+    return [(late_s - n * TICK_S) * 1000 for n in range(missed + 1)]
 
 
 async def saturate(
@@ -196,6 +259,8 @@ async def saturate(
         while clock.now_s() < duration_s:
             job = replace(next(supply), at_s=clock.now_s())
             ran.outcomes.append(await senders[job.door].send(job, clock))
+            if ran.outcomes[-1].ended == "unfinished":
+                return  # cancelled, which a sender does not tell otherwise
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):

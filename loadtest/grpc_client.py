@@ -10,7 +10,7 @@ from grpc import aio
 
 from forebay.v1 import router_pb2 as pb
 from loadtest.outcome import Move
-from loadtest.watch import Watch
+from loadtest.watch import Watch, watched
 
 if TYPE_CHECKING:
     from loadtest.generator import RunClock
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 METHOD = "/forebay.v1.Router/Generate"
 CHANNELS = 4
 """One HTTP/2 connection would make all streams share one flow-control window."""
+
+LOCAL = ("grpc.use_local_subchannel_pool", 1)
+SLOW = [LOCAL, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024)]
+"""Slow readers have a connection with a window of 1 KiB for each stream: the router is held up."""
 
 REFUSED = "RESOURCE_EXHAUSTED"
 PREDICTIONS = ("predicted_ttft_ms", "predicted_tpot_ms")
@@ -35,8 +39,7 @@ class GrpcSender:
 
     async def __aenter__(self) -> Self:
         """Open the channels."""
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        for _ in range(CHANNELS):
+        for options in (*[[LOCAL]] * CHANNELS, SLOW):
             channel = aio.insecure_channel(self._address, options=options)
             self._channels.append(channel)
             self._calls.append(
@@ -65,7 +68,11 @@ class GrpcSender:
         """Return the outcome of one job."""
         message = request(job)
         watch = Watch(job, clock)
-        call = self._calls[job.number % CHANNELS](message, timeout=job.timeout_s)
+        which = CHANNELS if job.gap_s else job.number % CHANNELS
+        call = self._calls[which](message, timeout=job.patience_s)
+        return await watched(watch, self._read(call, watch))
+
+    async def _read(self, call: Any, watch: Watch) -> Outcome:
         done, error = False, None
         try:
             while (event := await call.read()) is not aio.EOF:
@@ -73,8 +80,8 @@ class GrpcSender:
                 if kind == "token":
                     if watch.came(event.token.tokens):
                         return watch.outcome("hung_up")
-                    if job.gap_s:
-                        await asyncio.sleep(job.gap_s)
+                    if watch.job.gap_s:
+                        await asyncio.sleep(watch.job.gap_s)
                 elif kind == "done":
                     done = True
                     _finish(watch, event.done)

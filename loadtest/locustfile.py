@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,22 +32,24 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 # Locust patches the standard library; what follows must be imported after it.
+import gevent  # type: ignore[import-untyped]  # noqa: E402
 from locust import LoadTestShape, User, events, task  # noqa: E402
 from locust.runners import LocalRunner  # noqa: E402
 
 from loadtest import plan as plans  # noqa: E402
+from loadtest.locust_run import WRONG_USE, Run  # noqa: E402
 from loadtest.outcome import of_json  # noqa: E402
-from loadtest.pages import html, summary, write  # noqa: E402
-from loadtest.report import report  # noqa: E402
+from loadtest.pages import found, html, summary, write  # noqa: E402
 
 if TYPE_CHECKING:
     from locust.env import Environment
 
     from loadtest.outcome import Outcome
-    from loadtest.plan import Plan
-    from loadtest.report import Report
 
-WRONG_USE = 2
+LEAD_S = 0.5
+"""From the moment at which all generators are ready to the run's zero."""
+GRACE_S = 5.0
+"""How long a generator that is told to end has to say its last line."""
 _log = logging.getLogger("loadtest")
 
 
@@ -56,42 +61,12 @@ class Unanswered(Exception):
     """A request that was refused, broke, or was cut off."""
 
 
-class Run:
-    """What this Locust process knows of the run that goes on."""
-
-    def __init__(self) -> None:
-        self.waiting = True
-        """Whether Locust has not yet told that the test starts: it asks the shape first."""
-        self.plan: Plan | None = None
-        self.outcomes: list[Outcome] = []
-        self.loop_late_ms: list[float] = []
-        self.busy = 0.0
-        self.arguments: list[str] = []
-        self.ended: set[str] = set()
-        self.failed = ""
-        self.began_s = time.monotonic()
-
-    def clear(self) -> None:
-        """Forget the last run."""
-        self.__init__()  # type: ignore[misc]
-
-    def report(self, *, whole: bool) -> Report | None:
-        """Return the report: of the whole run, or of what is due and answered so far."""
-        if self.plan is None:
-            return None
-        # A request counts only once its own time is over: before that, to be unanswered is no miss.
-        so_far_s = time.monotonic() - self.began_s - 5.0
-        until_s = None if whole else max(so_far_s, 1.0)
-        return report(
-            self.plan,
-            self.outcomes,
-            loop_late_ms=self.loop_late_ms,
-            busy=self.busy,
-            until_s=until_s,
-        )
-
-
 RUN = Run()
+
+
+def _doors(runner: Any) -> set[str]:
+    """Return the doors of a runner's users."""
+    return {getattr(one, "door", "") for one in runner.user_classes}
 
 
 class Door(User):
@@ -104,35 +79,56 @@ class Door(User):
     @task
     def offer(self) -> None:
         """Read the generator's outcomes until it ends, then wait for the run's end."""
-        if self.door in RUN.ended or RUN.plan is None:
+        if self.door in RUN.generators or RUN.plan is None or RUN.stopped_s is not None:
             time.sleep(0.5)  # gevent's: other greenlets go on
             return
         command = [sys.executable, "-m", "loadtest", "generate", *RUN.arguments]
-        generator = subprocess.Popen(  # noqa: S603 - our own module
-            [*command, "--only", self.door],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        try:
-            assert generator.stdout is not None
-            for line in generator.stdout:
-                self._take(json.loads(line))
-            if generator.wait():
-                assert generator.stderr is not None
-                RUN.failed = generator.stderr.read().strip() or "the generator ended early"
-                _log.error("%s: %s", self.door, RUN.failed)
-        finally:
-            if generator.poll() is None:
-                generator.kill()
+        with TemporaryFile("w+") as complaints:
+            generator = subprocess.Popen(  # noqa: S603 - our own module
+                [*command, "--zero-told", "--only", self.door],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                cwd=ROOT,
+                process_group=0,  # Ctrl-C is for Locust, which ends it when it has stopped
+            )
+            RUN.generators[self.door] = generator
+            try:
+                assert generator.stdout is not None
+                for line in generator.stdout:
+                    self._take(json.loads(line))
                 generator.wait()
-            RUN.ended.add(self.door)
+            finally:
+                if generator.poll() is None:
+                    generator.kill()
+                status = generator.wait()
+                complaints.seek(0)
+                RUN.close(self.door, status, complaints.read())
+
+    def _begin(self) -> None:
+        """Give this door's generator the zero of all, once they are all ready or have ended."""
+        RUN.ready.add(self.door)
+        while RUN.zero_s is None and RUN.stopped_s is None:
+            if _doors(self.environment.runner) <= RUN.ready | RUN.ended:
+                RUN.zero_s = time.monotonic() + LEAD_S
+            else:
+                time.sleep(0.05)
+        stdin = RUN.generators[self.door].stdin
+        assert stdin is not None
+        with suppress(OSError):  # it has died; its last line and its status will be missed
+            if RUN.stopped_s is None:
+                stdin.write(f"{RUN.zero_s}\n")
+            stdin.close()
 
     def _take(self, said: dict[str, Any]) -> None:
+        if "ready" in said:
+            self._begin()
+            return
         if "loop_late_ms" in said:
+            RUN.told.add(self.door)
             RUN.loop_late_ms += said["loop_late_ms"]
-            RUN.busy = max(RUN.busy, said["busy"])
+            RUN.busy = max(RUN.busy or 0.0, said["busy"])
             return
         outcome = of_json(said)
         RUN.outcomes.append(outcome)
@@ -153,6 +149,8 @@ def _exception(outcome: Outcome, missed: str) -> Exception | None:
         return None
     if missed in ("ttft", "tpot", "e2e"):
         return MissedSLO(f"missed its {missed.upper()} SLO")
+    if outcome.ended == "served":
+        return Unanswered(f"served: {missed}")
     return Unanswered(f"{outcome.ended}: {outcome.code} {outcome.reason}".rstrip())
 
 
@@ -179,8 +177,9 @@ class UntilThePlanEnds(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """Return how many users run now, or None at the end."""
         assert self.runner is not None
-        doors = {getattr(one, "door", "") for one in self.runner.user_classes}
-        if not RUN.waiting and (RUN.plan is None or doors <= RUN.ended):
+        doors = _doors(self.runner)
+        going = RUN.waiting or RUN.stopped_s is not None  # who stops it ends it
+        if not going and (RUN.plan is None or doors <= RUN.ended):
             return None
         return len(doors), len(doors)
 
@@ -199,15 +198,21 @@ def _init(environment: Environment, **_: Any) -> None:
     if environment.runner is not None and not isinstance(environment.runner, LocalRunner):
         _log.error("the load test runs in one Locust process; leave out --master and --worker")
         sys.exit(WRONG_USE)
+    said: Any = environment.parsed_options
+    if environment.runner is not None and said is not None and said.headless:
+        # Locust itself listens to it only after a headless run.
+        gevent.signal_handler(signal.SIGTERM, environment.runner.quit)
     if environment.web_ui is not None and environment.web_ui.app is not None:
         environment.web_ui.app.add_url_rule("/slo", "slo", _page)
 
 
 def _page() -> str:
-    made = RUN.report(whole=len(RUN.ended) > 0)
+    ended = bool(RUN.generators) and RUN.generators.keys() <= RUN.ended
+    # A request counts only once its own time is over: before that, to be unanswered is no miss.
+    made = RUN.report(RUN.stopped_s if ended else max(RUN.now_s() - 5.0, 1.0))
     if made is None:
         return "<p>No run yet. Start one, then come back; this page is the report so far.</p>"
-    return html(made)
+    return html(made, live=not ended)
 
 
 def _start(environment: Environment, **_: Any) -> None:
@@ -226,11 +231,30 @@ def _start(environment: Environment, **_: Any) -> None:
         environment.process_exit_code = WRONG_USE
         return
     RUN.arguments = arguments
-    RUN.began_s = time.monotonic()
+
+
+def _stopping(environment: Environment, **_: Any) -> None:  # noqa: ARG001 - Locust passes it
+    """End what still runs: each generator cuts off what is open and says its last line."""
+    going = [one for one in RUN.generators.values() if one.poll() is None]
+    if not going or RUN.stopped_s is not None:
+        return
+    RUN.stopped_s = RUN.now_s()
+    for end in (subprocess.Popen.terminate, subprocess.Popen.kill):
+        for one in going:
+            end(one)
+        until_s = time.monotonic() + GRACE_S
+        while not RUN.generators.keys() <= RUN.ended and time.monotonic() < until_s:
+            time.sleep(0.05)
+
+
+def _quitting(environment: Environment, **_: Any) -> None:
+    """Stop before Locust asks for its exit status, which the report decides."""
+    if environment.runner is not None:
+        environment.runner.stop()
 
 
 def _stop(environment: Environment, **_: Any) -> None:
-    made = RUN.report(whole=True)
+    made = RUN.report(RUN.stopped_s)
     if made is None:
         return
     said: Any = environment.parsed_options
@@ -241,12 +265,14 @@ def _stop(environment: Environment, **_: Any) -> None:
     _log.info("%s", summary(made))
     for check in made.checks:
         word = "passed" if check.passed else "FAILED"
-        _log.info("%s: %s %g, found %.4g", word, check.what, check.wanted, check.found)
-    environment.process_exit_code = 0 if made.passed and not RUN.failed else 1
+        _log.info("%s: %s %g, found %s", word, check.what, check.wanted, found(check))
+    environment.process_exit_code = WRONG_USE if RUN.wrong_use else int(not made.passed)
 
 
 _hooks: Any = events  # its methods have no types
 _hooks.init_command_line_parser.add_listener(_options)
 _hooks.init.add_listener(_init)
 _hooks.test_start.add_listener(_start)
+_hooks.test_stopping.add_listener(_stopping)
 _hooks.test_stop.add_listener(_stop)
+_hooks.quitting.add_listener(_quitting)

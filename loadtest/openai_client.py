@@ -17,7 +17,7 @@ import httptools
 import orjson
 
 from loadtest.outcome import Move
-from loadtest.watch import Watch
+from loadtest.watch import Watch, watched
 
 if TYPE_CHECKING:
     from loadtest.generator import RunClock
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 READ_BYTES = 1 << 16
 HTTP_OK, TOO_MANY = 200, 429
+NONSENSE = "NONSENSE"
 OVERLOADED = "overloaded"
 """The reason of a refusal whose stream had been silent for so long that its status was spent."""
 
@@ -56,16 +57,14 @@ class OpenAISender:
         """Return the outcome of one job."""
         raw = self._raw(job)
         watch = Watch(job, clock)
+        return await watched(watch, self._answered(raw, watch), job.patience_s)
+
+    async def _answered(self, raw: bytes, watch: Watch) -> Outcome:
         writer: asyncio.StreamWriter | None = None
         try:
-            async with asyncio.timeout(job.timeout_s):
-                reader, writer = await asyncio.open_connection(
-                    self._host, self._port, limit=READ_BYTES
-                )
-                writer.write(raw)
-                return await _read(reader, watch, job)
-        except TimeoutError:
-            return watch.outcome("failed", "CLIENT_TIMEOUT", f"after {job.timeout_s:g} s")
+            reader, writer = await asyncio.open_connection(self._host, self._port, limit=READ_BYTES)
+            writer.write(raw)
+            return await _read(reader, watch)
         except OSError as error:
             return watch.outcome("failed", "CONNECTION", error.strerror or str(error))
         except httptools.HttpParserError:
@@ -119,10 +118,9 @@ class Events:
         self.whole = True
 
 
-async def _read(reader: asyncio.StreamReader, watch: Watch, job: Job) -> Outcome:
+async def _read(reader: asyncio.StreamReader, watch: Watch) -> Outcome:
     events = Events()
     parser = httptools.HttpResponseParser(events)
-    ended: Outcome | None = None
     while not events.whole:
         received = await reader.read(READ_BYTES)
         if not received:
@@ -132,11 +130,13 @@ async def _read(reader: asyncio.StreamReader, watch: Watch, job: Job) -> Outcome
         if status != HTTP_OK:
             continue
         for frame in events.ready:
-            ended = _frame(frame, watch) or ended
+            seen = watch.events
+            ended = _frame(frame, watch)
             if ended is not None:
                 return ended
-            if job.gap_s:
-                await asyncio.sleep(job.gap_s)
+            # A reader is slow with what it reads: the opening, comments and usage are no words.
+            if watch.job.gap_s and watch.events > seen:
+                await asyncio.sleep(watch.job.gap_s)
         events.ready.clear()
     if not events.whole:
         return watch.outcome("failed", "BROKEN_OFF", "the connection ended inside the answer")
@@ -145,6 +145,13 @@ async def _read(reader: asyncio.StreamReader, watch: Watch, job: Job) -> Outcome
 
 def _frame(frame: bytes, watch: Watch) -> Outcome | None:
     """Take one event; return the outcome where it is the last that matters."""
+    try:
+        return _event(frame, watch)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return watch.outcome("failed", NONSENSE, f"an event cannot be read: {type(error).__name__}")
+
+
+def _event(frame: bytes, watch: Watch) -> Outcome | None:
     if frame.startswith(b":"):
         return None  # a comment: the stream was silent for long, and its answer may still come
     data = frame.removeprefix(b"data: ")

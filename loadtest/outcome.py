@@ -28,6 +28,7 @@ class Outcome:
     `scheduled_s` and `sent_s` count from the run's start. `ttft_ms` and `e2e_ms` count from the
     scheduled moment, so that a late generator or a full socket cannot hide in them. `itl_ms` are
     the gaps between events that carried tokens. `slow` clients read late on purpose.
+    `asked_tokens` is how long the answer had to be, exactly; 0 where no length was asked for.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Outcome:
     reason: str = ""
     moves: tuple[Move, ...] = ()
     prompt_tokens: int = 0
+    asked_tokens: int = 0
     completion_tokens: int = 0
     ttft_ms: float | None = None
     e2e_ms: float = 0.0
@@ -64,35 +66,44 @@ class Outcome:
 
     @property
     def tpot_ms(self) -> float | None:
-        """(E2E - TTFT) / (n - 1); None for fewer than two tokens."""
+        """(E2E - TTFT) / (n - 1); None for fewer than two tokens.
+
+        Of a client that left, E2E is its last token: what it waited for afterwards is no gap.
+        """
         if self.ttft_ms is None or self.completion_tokens < 2:  # noqa: PLR2004 - two ends of a gap
             return None
+        if self.ended == "hung_up":
+            return sum(self.itl_ms) / (self.completion_tokens - 1)
         return (self.e2e_ms - self.ttft_ms) / (self.completion_tokens - 1)
 
     def missed(self, slo: Slo) -> str:
         """Return the first thing it missed (how it ended, or an SLO by name); empty if none.
 
-        A client that left as planned is content when what it saw was in time. A slow reader
-        sets its own pace, so only its TTFT is judged.
+        An answer without a token is `empty`, one that is not as long as was asked `length`.
+        A client that left as planned is content when what it saw was in time, and when nothing
+        was late yet. A slow reader sets its own pace, so only its TTFT is judged.
         """
         if self.ended not in ("served", "hung_up"):
             return self.ended
-        if slo.ttft_ms is not None and (self.ttft_ms is None or self.ttft_ms > slo.ttft_ms):
-            return "ttft"
-        if self.slow:
-            return ""
-        tpot_ms = self.tpot_ms
-        if slo.tpot_ms is not None and tpot_ms is not None and tpot_ms > slo.tpot_ms:
-            return "tpot"
-        if slo.e2e_ms is not None and self.e2e_ms > slo.e2e_ms:
-            return "e2e"
-        return ""
+        if self.ended == "served":
+            if self.ttft_ms is None or not self.completion_tokens:
+                return "empty"
+            if self.asked_tokens not in (0, self.completion_tokens):
+                return "length"
+        waited_ms = self.e2e_ms if self.ttft_ms is None else self.ttft_ms
+        took = [("ttft", waited_ms, slo.ttft_ms)]
+        if not self.slow:
+            took += [("tpot", self.tpot_ms or 0.0, slo.tpot_ms), ("e2e", self.e2e_ms, slo.e2e_ms)]
+        late = (name for name, ms, most in took if most is not None and ms > most)
+        return next(late, "")
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as JSON, times rounded to microseconds."""
     said = asdict(outcome)
     kept = {name: value for name, value in said.items() if value not in (None, "", ())}
+    if not outcome.asked_tokens:
+        del kept["asked_tokens"]
     return {name: _rounded(value, 6 if name.endswith("_s") else 3) for name, value in kept.items()}
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from loadtest.charts import svg
 from loadtest.figures import figures
-from loadtest.outcome import to_json
+from loadtest.outcome import of_json, to_json
+from loadtest.plan import Plan, PlanError
+from loadtest.report import report as remade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from loadtest.checks import Check
     from loadtest.report import Report
 
 Rows: TypeAlias = "list[Sequence[str]]"
 Table: TypeAlias = "tuple[str, Sequence[str], Rows]"
 """A heading, the columns' names, the rows."""
+
+RUN = "run.json"
+"""The plan as it was run and what is known of the generator, beside the outcomes."""
 
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#222;max-width:980px;margin:2rem auto;padding:0 1rem}
@@ -31,22 +38,66 @@ text-align:left}svg{width:100%;height:auto;border:1px solid #eee;margin:.5rem 0}
 NOTE = (
     "Every offered request counts: refusals, errors and answers cut off are misses. TTFT and E2E "
     "are taken from the moment a request was scheduled. TPOT = (E2E - TTFT)/(n - 1) of a request; "
-    "ITL = each gap between tokens. Slow readers are judged by TTFT alone."
+    "ITL = each gap between tokens. Slow readers are judged by TTFT alone. Percentiles are of the "
+    "requests that have the figure (count): TTFT of those with a first token, TPOT of those with "
+    "two tokens, E2E of those served, the last three without slow readers; a service that answers "
+    "less can look faster in them. TTFT, all offered is of every request: one without a first "
+    "token waited for ever. Spend is the last target's usage; what earlier rungs of a request "
+    "cost is in the router's record."
+)
+LIVE = (
+    "So far: a request that was due in this time and is still open is in none of these figures, "
+    "and a generator tells its lateness when it ends. A service that stalls looks better here "
+    "than in the report at the end."
 )
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Write report.json, report.md, report.html and outcomes.jsonl; return where they are."""
+    """Write report.json, report.md, report.html, outcomes.jsonl and run.json; return where.
+
+    The last two are all that `again` needs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "report.json": json.dumps(report.body, indent=2) + "\n",
         "report.md": markdown(report),
         "report.html": html(report),
         "outcomes.jsonl": "".join(json.dumps(to_json(o)) + "\n" for o in report.outcomes),
+        RUN: json.dumps(_run(report)) + "\n",
     }
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8")
     return [folder / name for name in contents]
+
+
+def again(outcomes: Path, plan: Plan | None = None) -> Report:
+    """Return the report of outcomes that `write` wrote, by their own plan or another.
+
+    What no run.json beside them tells of the generator counts as not measured.
+
+    Raises:
+        PlanError: no plan is given, and there is no run.json.
+    """
+    path = outcomes.with_name(RUN)
+    said = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if plan is None and not said:
+        raise PlanError(f"there is no {path}, so say by which plan: --plan FILE")
+    lines = outcomes.read_text("utf-8").splitlines()
+    return remade(
+        plan or Plan.model_validate(said["plan"]),
+        [of_json(json.loads(line)) for line in lines],
+        until_s=said.get("until_s"),
+        **said.get("generator", {}),
+    )
+
+
+def _run(report: Report) -> dict[str, Any]:
+    late_ms = [round(late, 3) for late in report.generator.loop_late_ms]
+    return {
+        "plan": report.plan.model_dump(mode="json"),
+        "until_s": report.body["until_s"],
+        "generator": {**asdict(report.generator), "loop_late_ms": late_ms},
+    }
 
 
 def markdown(report: Report) -> str:
@@ -58,14 +109,14 @@ def markdown(report: Report) -> str:
     return "\n".join([*lines, NOTE, ""])
 
 
-def html(report: Report) -> str:
-    """Return the report as one page."""
-    kind = verdict(report)
+def html(report: Report, *, live: bool = False) -> str:
+    """Return the report as one page; `live` is of a run that goes on and has no verdict yet."""
+    kind = "running" if live else verdict(report)
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f"<title>Load test {escape(report.plan.name)}</title><style>{STYLE}</style>",
         f"<h1>Load test {escape(report.plan.name)}: <span class={kind}>{kind}</span></h1>",
-        f"<p>{escape(summary(report))}</p>",
+        f"<p>{escape(f'{_counts(report.body)} {LIVE}' if live else summary(report))}</p>",
     ]
     for heading, columns, rows in tables(report):
         if rows:
@@ -80,22 +131,32 @@ def verdict(report: Report) -> str:
 
 
 def summary(report: Report) -> str:
-    """Return the run in two sentences."""
-    body = report.body
+    """Return the run in a few sentences."""
+    body, generator = report.body, report.body["generator"]
+    said = [_counts(body), *(f"A generator broke off: {why}." for why in generator["broken_off"])]
+    if body["until_s"] is not None:
+        said.append(
+            f"The run was ended early: only what was due in the first {body['until_s']:.4g} s of "
+            f"{report.plan.duration_s:g} s is judged."
+        )
+    if not generator["measured"]:
+        said.append("How late the generator was is not known, so the run has not passed.")
+    elif not generator["kept_up"]:
+        said.append(
+            "The generator fell behind (see the checks), so these figures are not the service's: "
+            "lower the load or give the generator a core of its own."
+        )
+    return " ".join(said)
+
+
+def _counts(body: Mapping[str, Any]) -> str:
     if not body["offered"]:
         return "No request was offered in the time that is judged."
-    said = (
-        f"{body['offered']} requests were offered in {body['duration_s']:g} s "
+    return (
+        f"{body['offered']} requests were offered in {body['duration_s']:.4g} s "
         f"({body['offered_rps']:.2f}/s); {body['attainment']:.1%} met all SLOs of their class, "
         f"a goodput of {body['goodput_rps']:.2f} requests/s, for {body['usd']:.6f} USD."
     )
-    generator = body["generator"]
-    if not generator["kept_up"]:
-        said += (
-            " The generator fell behind (see the checks), so these figures are not the "
-            "service's: lower the load or give the generator a core of its own."
-        )
-    return said
 
 
 def tables(report: Report) -> Iterable[Table]:
@@ -104,10 +165,7 @@ def tables(report: Report) -> Iterable[Table]:
     yield (
         "Checks",
         ("check", "wanted", "found", "passed"),
-        [
-            (c.what, _number(c.wanted), _number(c.found), "yes" if c.passed else "NO")
-            for c in report.checks
-        ],
+        [(c.what, _number(c.wanted), found(c), "yes" if c.passed else "NO") for c in report.checks],
     )
     for heading, key in (("Classes", "classes"), ("Modes", "modes"), ("Tiers", "tiers")):
         yield heading, _KEPT, [_kept(name, one) for name, one in body[key].items()]
@@ -162,6 +220,11 @@ _SPREAD = ("figure", "count", "p50", "p90", "p95", "p99", "max")
 _RANKS = ("p50", "p90", "p95", "p99", "max")
 
 
+def found(check: Check) -> str:
+    """Return what a check found, in words."""
+    return "not measured" if check.found is None else _number(check.found)
+
+
 def _kept(name: str, one: Mapping[str, Any]) -> Sequence[str]:
     missed = ", ".join(f"{why} {count}" for why, count in one["missed"].items())
     attainment = "-" if one["attainment"] is None else f"{one['attainment']:.2%}"
@@ -176,8 +239,9 @@ def _kept(name: str, one: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _times(name: str, one: Mapping[str, Any]) -> Iterable[Sequence[str]]:
-    for figure in ("ttft", "tpot", "itl", "e2e"):
-        yield name, *_spread(figure.upper(), one[f"{figure}_ms"])
+    for figure in ("ttft", "ttft_offered", "tpot", "itl", "e2e"):
+        said = figure.upper().replace("_OFFERED", ", all offered")
+        yield name, *_spread(said, one[f"{figure}_ms"])
 
 
 def _predicted(said: Mapping[str, Any]) -> Rows:
@@ -191,12 +255,12 @@ def _predicted(said: Mapping[str, Any]) -> Rows:
 
 
 def _spread(name: str, said: Mapping[str, Any]) -> Sequence[str]:
-    return name, str(said["count"]), *(_number(said[rank]) for rank in _RANKS)
+    nothing = "never" if said["count"] else "-"
+    ranks = (said[rank] for rank in _RANKS)
+    return name, str(said["count"]), *(nothing if r is None else _number(r) for r in ranks)
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
+def _number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"  # noqa: PLR2004 - room
 
 

@@ -44,10 +44,20 @@ class Slo(Strict):
 
 
 class HangUp(Strict):
-    """Clients that leave after some tokens."""
+    """Clients that leave after some tokens, or at a moment, whether or not anything came.
+
+    `after_ms` counts from the moment at which the request is due.
+    """
 
     share: Share
-    after_tokens: Count = 8
+    after_tokens: Count | None = None
+    after_ms: Millis | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> HangUp:
+        if (self.after_tokens is None) == (self.after_ms is None):
+            raise ValueError("give either after_tokens or after_ms")
+        return self
 
 
 class Slow(Strict):

@@ -2,40 +2,42 @@
 
 Every request that was offered counts, answered or not: a refusal, an error and an answer cut off
 by the run's end are misses. Attainment = met / offered; goodput = met / seconds of arrivals.
-Percentiles are of the requests that have the figure, linear between ranks.
+Percentiles are of the requests that have the figure, linear between ranks; `ttft_offered_ms` is
+of all, and one that got no first token waited for ever.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loadtest.checks import BUSY_MOST, checks
 from loadtest.plan import Price, Slo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from loadtest.checks import Check
     from loadtest.outcome import Outcome
     from loadtest.plan import Plan
 
 PERCENTILES = (50, 90, 95, 99)
-BUSY_MOST = 0.75
-"""A generator that computes more of its time than this reads answers late: see README.md."""
-
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One stated condition, what was wanted, what was found."""
+class Generator:
+    """What is known of the processes that offered the requests; None and () are not measured.
 
-    what: str
-    wanted: float
-    found: float
-    passed: bool
+    `broken_off` says, of each that did not come to its own end, which and why.
+    """
+
+    loop_late_ms: Sequence[float] = ()
+    busy: float | None = None
+    broken_off: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Report:
 
     plan: Plan
     outcomes: tuple[Outcome, ...]
+    generator: Generator
     duration_s: float
     checks: tuple[Check, ...]
     body: Figures
@@ -59,20 +62,21 @@ def report(
     outcomes: Iterable[Outcome],
     *,
     loop_late_ms: Sequence[float] = (),
-    busy: float = 0.0,
+    busy: float | None = None,
     until_s: float | None = None,
-    notes: Mapping[str, Any] | None = None,
+    broken_off: Sequence[str] = (),
 ) -> Report:
     """Return the report of a run.
 
     Args:
         plan: What was to happen.
         outcomes: All that was offered; what was due in the warm-up is left out.
-        loop_late_ms: How late the generator's loop was.
-        busy: The share of its time that the generator computed.
-        until_s: For a run that goes on: judge only what was due before this moment.
-        notes: What else the JSON should hold.
+        loop_late_ms: How late the generator's loop was; empty where nobody measured it.
+        busy: The share of its time that the generator computed; None where nobody measured it.
+        until_s: Of a run that goes on or was stopped: judge only what was due before this moment.
+        broken_off: A sentence for each generator that did not come to its own end.
     """
+    told = Generator(loop_late_ms, busy, broken_off)
     end_s = plan.duration_s if until_s is None else min(until_s, plan.duration_s)
     judged = tuple(o for o in outcomes if plan.warmup_s <= o.scheduled_s < end_s)
     duration_s = max(end_s - plan.warmup_s, 1e-9)
@@ -82,6 +86,7 @@ def report(
         "name": plan.name,
         "seed": plan.seed,
         "duration_s": duration_s,
+        "until_s": end_s if end_s < plan.duration_s else None,
         **group.figures(judged),
         "classes": group.by(judged, lambda o: o.klass, _promised(slos)),
         "modes": group.by(judged, lambda o: o.mode),
@@ -91,16 +96,13 @@ def report(
         "errors": _errors(judged),
         "spend": spend(judged, plan.prices),
         "prediction": prediction(judged),
-        "generator": _generator(judged, plan.lag_ms, loop_late_ms, busy),
+        "generator": _generator(judged, plan.lag_ms, told),
     }
     body["usd"] = sum(one["usd"] for one in body["spend"].values())
-    checks = tuple(_checks(plan, body))
-    body["checks"] = [
-        {"what": c.what, "wanted": c.wanted, "found": c.found, "passed": c.passed} for c in checks
-    ]
-    body["passed"] = all(check.passed for check in checks)
-    body.update(notes or {})
-    return Report(plan, judged, duration_s, checks, body)
+    held = tuple(checks(plan, body))
+    body["checks"] = [asdict(one) for one in held]
+    body["passed"] = all(one.passed for one in held)
+    return Report(plan, judged, told, duration_s, held, body)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -110,6 +112,19 @@ def percentiles(values: Sequence[float]) -> dict[str, float | int | None]:
     found = np.percentile(np.asarray(values, dtype=float), PERCENTILES)
     said = {f"p{p}": round(float(v), 3) for p, v in zip(PERCENTILES, found, strict=True)}
     return {"count": len(values), **said, "max": round(max(values), 3)}
+
+
+def offered_percentiles(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """Return the same of all, where None never came: None is a rank that lies among those."""
+    came = [value for value in values if value is not None]
+    if not came:
+        return {**percentiles([]), "count": len(values)}
+    last = max(came)
+    said = percentiles([last if value is None else value for value in values])
+    never = [f"p{p}" for p in PERCENTILES if (len(values) - 1) * p / 100 > len(came) - 1]
+    if len(came) < len(values):
+        never.append("max")
+    return said | dict.fromkeys(never)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +164,7 @@ class _Grouping:
             "spilled": sum(o.spilled for o in outcomes),
             "completion_tokens": sum(o.completion_tokens for o in outcomes),
             "ttft_ms": percentiles([o.ttft_ms for o in outcomes if o.ttft_ms is not None]),
+            "ttft_offered_ms": offered_percentiles([o.ttft_ms for o in outcomes]),
             "tpot_ms": percentiles([t for o in paced if (t := o.tpot_ms) is not None]),
             "itl_ms": percentiles([gap for o in paced for gap in o.itl_ms]),
             "e2e_ms": percentiles([o.e2e_ms for o in paced if o.ended == "served"]),
@@ -182,7 +198,8 @@ def _errors(outcomes: Iterable[Outcome]) -> list[Figures]:
 def spend(outcomes: Iterable[Outcome], prices: Mapping[str, Price]) -> dict[str, Figures]:
     """Return tokens and dollars by target: usage times price, for all that got an answer.
 
-    Of a stream that its client left, only the tokens that came are known and counted.
+    Of a stream that its client left, only the tokens that came are known and counted. Usage is
+    the last target's: what earlier rungs cost stands in the router's record alone.
     """
     spent: dict[str, Figures] = {}
     for o in outcomes:
@@ -239,44 +256,20 @@ def prediction(outcomes: Sequence[Outcome]) -> Figures:
     }
 
 
-def _generator(
-    outcomes: Sequence[Outcome], bound_ms: float, loop_late_ms: Sequence[float], busy: float
-) -> Figures:
-    sent = [o for o in outcomes if o.code != "UNFINISHED"]
-    lag = percentiles([(o.sent_s - o.scheduled_s) * 1000 for o in sent])
-    late = percentiles(loop_late_ms)
+def _generator(outcomes: Sequence[Outcome], bound_ms: float, told: Generator) -> Figures:
+    """Return how the generator kept up; a loop or a share that nobody measured has not."""
+    lag = percentiles([(o.sent_s - o.scheduled_s) * 1000 for o in outcomes])
+    late = percentiles(told.loop_late_ms)
+    busy = None if told.busy is None else round(told.busy, 3)
+    measured = late["p99"] is not None and busy is not None
     return {
         "send_lag_ms": lag,
         "loop_late_ms": late,
         "bound_ms": bound_ms,
-        "busy": round(busy, 3),
-        "kept_up": max(lag["p99"] or 0, late["p99"] or 0) <= bound_ms and busy <= BUSY_MOST,
+        "busy": busy,
+        "broken_off": list(told.broken_off),
+        "measured": measured,
+        "kept_up": measured
+        and max(lag["p99"] or 0, late["p99"] or 0) <= bound_ms
+        and (busy or 0) <= BUSY_MOST,
     }
-
-
-def _checks(plan: Plan, body: Figures) -> Iterable[Check]:
-    generator = body["generator"]
-    for what in ("send lag", "loop late"):
-        found = generator[f"{what.replace(' ', '_')}_ms"]["p99"] or 0.0
-        wanted = plan.lag_ms
-        yield Check(f"generator: {what} p99, ms at most", wanted, found, found <= wanted)
-    busy = generator["busy"]
-    yield Check("generator: busy, share of its time at most", BUSY_MOST, busy, busy <= BUSY_MOST)
-    offered = body["offered"]
-    yield Check("requests offered, at least", 1, offered, offered >= 1)
-    for name, one in body["classes"].items():
-        wanted, found = one["slo"]["attainment"], one["attainment"]
-        if found is not None:
-            yield Check(f"{name}: attainment, at least", wanted, found, found >= wanted)
-    said = plan.checks
-    if said.goodput_rps_at_least is not None:
-        found, wanted = body["goodput_rps"], said.goodput_rps_at_least
-        yield Check("goodput, requests/s at least", wanted, found, found >= wanted)
-    if said.errors_at_most is not None:
-        ended = body["ended"]
-        found = (ended.get("failed", 0) + ended.get("unfinished", 0)) / max(offered, 1)
-        wanted = said.errors_at_most
-        yield Check("errors, share at most", wanted, found, found <= wanted)
-    if said.usd_at_most is not None:
-        found, wanted = body["usd"], said.usd_at_most
-        yield Check("spend, USD at most", wanted, found, found <= wanted)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from loadtest.arrivals import stream
-from loadtest.generator import offer, saturate
+from loadtest.generator import Span, offer, saturate
 from loadtest.grpc_client import GrpcSender
 from loadtest.openai_client import OpenAISender
 from loadtest.plan import PlanError
 from loadtest.work import schedule
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from loadtest.generator import Ran, Sender
     from loadtest.outcome import Outcome
@@ -61,6 +62,8 @@ async def run(
     *,
     door: Door | None = None,
     tell: Callable[[Outcome], None] = lambda _: None,
+    begin: Callable[[], Awaitable[float | None]] | None = None,
+    stop: asyncio.Event | None = None,
 ) -> Ran:
     """Offer the plan's requests and return what became of them.
 
@@ -68,13 +71,17 @@ async def run(
         plan: The plan.
         door: Offer only the requests of one door.
         tell: Called with each outcome as it happens.
+        begin: Called once all is drawn and connected; returns the run's zero, if it is given.
+        stop: Set by whoever wants the run to end early.
 
     Raises:
         PlanError: the plan cannot be drawn, or nobody answers.
     """
     jobs = [job for job in schedule(plan) if door in (None, job.door)]
     async with senders(plan, _doors(jobs)) as made:
-        return await offer(jobs, made, duration_s=plan.duration_s, drain_s=plan.drain_s, tell=tell)
+        zero_s = await begin() if begin is not None else None
+        span = Span(plan.duration_s, plan.drain_s, zero_s, stop or asyncio.Event())
+        return await offer(jobs, made, span, tell)
 
 
 async def fill(plan: Plan, *, clients: int, duration_s: float) -> Ran:

@@ -39,6 +39,18 @@ class Job:
     deadline_ms: int | None = None
     hang_up_after: int | None = None
     gap_s: float = 0.0
+    leave_after_s: float | None = None
+    """From `at_s` on: when the client leaves, whatever came until then."""
+
+    @property
+    def pauses_s(self) -> float:
+        """How long a slow reader pauses at most; no limit on the service counts that."""
+        return self.gap_s * self.max_tokens
+
+    @property
+    def patience_s(self) -> float:
+        """How long the client waits for the whole answer."""
+        return self.timeout_s + self.pauses_s
 
 
 def schedule(plan: Plan) -> list[Job]:
@@ -102,6 +114,7 @@ class _Classes:
             names, weights = list(one.tiers), list(one.tiers.values())
             labels["tier"] = self._people.choices(names, weights)[0]
         leaves, reads = self._people.random(), self._people.random()
+        left = one.hang_up if one.hang_up and leaves < one.hang_up.share else None
         return Job(
             number,
             at_s,
@@ -114,8 +127,9 @@ class _Classes:
             one.exact,
             self._plan.timeout_s,
             one.deadline_ms,
-            one.hang_up.after_tokens if one.hang_up and leaves < one.hang_up.share else None,
+            left.after_tokens if left else None,
             one.slow.gap_ms / 1000 if one.slow and reads < one.slow.share else 0.0,
+            left.after_ms / 1000 if left and left.after_ms else None,
         )
 
     def _class_for(self, row: Row | None) -> Class:

@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,21 @@ def test_a_spike_is_where_it_was_said():
 def test_a_replay_keeps_proportions_and_lengths():
     trace = [Row(0, 1, 9, "t"), Row(4, 2, 8, "t"), Row(6, 3, 7, "t"), Row(40, 4, 6, "t")]
     assert replay(trace, 2, 10) == [(0, trace[0]), (2, trace[1]), (3, trace[2])]
+
+
+@pytest.mark.parametrize(
+    ("why", "duration_s", "start_s", "silent"),
+    [
+        ("the trace is longer", 15, 0, False),
+        ("its end is as silent as it ever was", 30, 0, False),
+        ("it is silent for longer", 30.1, 0, True),
+        ("it has ended before it begins", 1, 50, True),
+    ],
+)
+def test_a_trace_that_ends_long_before_the_run_is_told(why, duration_s, start_s, silent):
+    told = pytest.raises(ValueError, match="lower speed or the duration")
+    with told if silent else nullcontext():
+        replay(rows(0, 10, 20, 40), 2, duration_s, start_s)
 
 
 def test_a_replay_can_begin_later():

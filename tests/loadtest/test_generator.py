@@ -6,13 +6,13 @@ import time
 
 import pytest
 import uvloop
-from loadtest.generator import offer
+from loadtest.generator import TICK_S, Span, offer, ticks_late_ms
 from loadtest.grpc_client import GrpcSender
 from loadtest.openai_client import OpenAISender
 from loadtest.outcome import Outcome
 from loadtest.report import report
 from loadtest.work import schedule
-from offers import FAST, plan
+from offers import CHAT, FAST, judged, plan
 
 pytestmark = pytest.mark.slow
 
@@ -38,14 +38,14 @@ class Answers:
 async def test_a_slow_service_is_offered_no_less():
     """Open loop: with answers of a second and thirty requests a second, thirty are open at once."""
     jobs, slow = schedule(plan(**FAST)), Answers(after_s=1.0)
-    ran = await offer(jobs, {"grpc": slow}, duration_s=1.0, drain_s=3.0)
+    ran = await offer(jobs, {"grpc": slow}, Span(1.0, 3.0))
     assert len(ran.outcomes) == len(jobs)
     assert slow.most > len(jobs) * 0.8
 
 
 async def test_requests_begin_at_their_moments():
     jobs = schedule(plan(**FAST))
-    ran = await offer(jobs, {"grpc": Answers()}, duration_s=1.0, drain_s=1.0)
+    ran = await offer(jobs, {"grpc": Answers()}, Span(1.0, 1.0))
     late_s = sorted(o.sent_s - o.scheduled_s for o in ran.outcomes)
     assert late_s[0] >= 0
     assert late_s[len(late_s) // 2] < 0.05
@@ -55,7 +55,7 @@ def test_no_request_begins_before_its_moment_and_time_has_no_steps():
     """A uvloop's own clock goes in milliseconds: with it a TTFT was once below zero."""
     jobs = schedule(plan(**FAST))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        ran = runner.run(offer(jobs, {"grpc": Answers()}, duration_s=1.0, drain_s=1.0))
+        ran = runner.run(offer(jobs, {"grpc": Answers()}, Span(1.0, 1.0)))
     assert min(o.sent_s - o.scheduled_s for o in ran.outcomes) >= 0
     assert any(abs(o.sent_s * 1000 - round(o.sent_s * 1000)) > 0.01 for o in ran.outcomes)
 
@@ -63,7 +63,7 @@ def test_no_request_begins_before_its_moment_and_time_has_no_steps():
 async def test_a_generator_that_falls_behind_fails_the_run():
     said = plan(**FAST)
     busy = Answers(block_s=0.06)
-    ran = await offer(schedule(said), {"grpc": busy}, duration_s=1.0, drain_s=5.0)
+    ran = await offer(schedule(said), {"grpc": busy}, Span(1.0, 5.0))
     made = report(said, ran.outcomes, loop_late_ms=ran.loop_late_ms)
     assert not made.passed
     assert not made.body["generator"]["kept_up"]
@@ -78,15 +78,15 @@ async def test_a_generator_that_computes_all_the_time_is_told():
                 pass
             return await super().send(job, clock)
 
-    idle = await offer(schedule(plan(**FAST)), {"grpc": Answers()}, duration_s=1, drain_s=1)
-    busy = await offer(schedule(plan(**FAST)), {"grpc": Spins()}, duration_s=1, drain_s=5)
+    idle = await offer(schedule(plan(**FAST)), {"grpc": Answers()}, Span(1, 1))
+    busy = await offer(schedule(plan(**FAST)), {"grpc": Spins()}, Span(1, 5))
     assert idle.busy < 0.5 < busy.busy
 
 
 async def test_latency_counts_from_the_scheduled_moment():
     """What a late generator delays is in E2E: it is not hidden by counting from the sending."""
     jobs = schedule(plan(**FAST))
-    ran = await offer(jobs, {"grpc": Answers(block_s=0.06)}, duration_s=1.0, drain_s=5.0)
+    ran = await offer(jobs, {"grpc": Answers(block_s=0.06)}, Span(1.0, 5.0))
     worst = max(ran.outcomes, key=lambda o: o.sent_s - o.scheduled_s)
     assert worst.e2e_ms >= (worst.sent_s - worst.scheduled_s) * 1000 + 60
 
@@ -94,19 +94,89 @@ async def test_latency_counts_from_the_scheduled_moment():
 async def test_what_is_open_when_the_drain_ends_is_unfinished_and_a_miss():
     said = plan(**FAST)
     jobs = schedule(said)
-    ran = await offer(jobs, {"grpc": Answers(after_s=30)}, duration_s=1.0, drain_s=0.1)
+    ran = await offer(jobs, {"grpc": Answers(after_s=30)}, Span(1.0, 0.1))
     assert {o.ended for o in ran.outcomes} == {"unfinished"}
     assert report(said, ran.outcomes).body["attainment"] == 0
     assert len(ran.outcomes) == len(jobs)
 
 
-async def test_a_mistake_in_a_sender_ends_the_run_with_it():
-    class Wrong:
+async def test_a_mistake_in_a_sender_is_that_requests_failure():
+    class Wrong(Answers):
         async def send(self, job, clock):
-            raise KeyError("a mistake")
+            if job.number == 1:
+                raise KeyError("a mistake")
+            return await super().send(job, clock)
 
-    with pytest.raises(KeyError, match="a mistake"):
-        await offer(schedule(plan(**FAST)), {"grpc": Wrong()}, duration_s=0.2, drain_s=0.1)
+    jobs = schedule(plan(**FAST))
+    ran = await offer(jobs, {"grpc": Wrong()}, Span(1.0, 1.0))
+    failed = [o for o in ran.outcomes if o.ended == "failed"]
+    assert [(o.number, o.code, o.reason) for o in failed] == [(1, "KeyError", "'a mistake'")]
+    assert len(ran.outcomes) == len(jobs)
+
+
+async def test_a_run_that_is_stopped_cuts_off_what_is_open_and_offers_no_more():
+    span = Span(1.0, 30.0)
+
+    class Stops(Answers):
+        async def send(self, job, clock):
+            if job.number == 3:
+                span.stop.set()
+            return await super().send(job, clock)
+
+    said = plan(**FAST)
+    jobs = schedule(said)
+    ran = await offer(jobs, {"grpc": Stops(after_s=30)}, span)
+    assert [o.ended for o in ran.outcomes] == ["unfinished"] * len(ran.outcomes)
+    assert 4 <= len(ran.outcomes) < len(jobs)
+    assert ran.loop_late_ms
+    made = judged(said, ran.outcomes, until_s=ran.stopped_s)
+    assert made.body["until_s"] == ran.stopped_s < 1.0
+    assert made.body["offered"] == len(ran.outcomes)
+
+
+async def test_a_run_that_nobody_hears_ends():
+    def deaf(_):
+        raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(BrokenPipeError, match="nobody reads"):
+        await offer(schedule(plan(**FAST)), {"grpc": Answers()}, Span(600.0, 600.0), deaf)
+
+
+async def test_two_generators_can_have_one_zero():
+    zeros = []
+
+    class Notes(Answers):
+        async def send(self, job, clock):
+            zeros.append(time.monotonic() - clock.now_s())
+            return await super().send(job, clock)
+
+    span = Span(1.0, 1.0, zero_s=time.monotonic() + 0.3)
+    await offer(schedule(plan(**FAST))[:3], {"grpc": Notes()}, span)
+    assert zeros == pytest.approx([span.zero_s] * 3, abs=0.001)
+
+
+async def test_pauses_of_slow_readers_are_not_drained_away():
+    classes = [{**CHAT, "slow": {"share": 1.0, "gap_ms": 5000}}]
+    jobs = schedule(plan(**FAST, classes=classes))
+    ran = await offer(jobs, {"grpc": Answers(after_s=1.5)}, Span(1.0, 0.1))
+    assert {o.ended for o in ran.outcomes} == {"served"}
+    assert jobs[0].patience_s == 60 + 4 * 5
+
+
+@pytest.mark.parametrize(
+    ("why", "late_s", "ticks_ms"),
+    [
+        ("early", -0.001, [0]),
+        ("one tick", TICK_S * 0.5, [10]),
+        ("a stall of three", TICK_S * 3.5, [70, 50, 30, 10]),
+    ],
+)
+def test_a_stall_is_late_for_each_tick_that_it_made_miss(why, late_s, ticks_ms):
+    assert ticks_late_ms(late_s) == pytest.approx(ticks_ms), why
+
+
+def test_a_stall_is_a_bounded_number_of_samples():
+    assert len(ticks_late_ms(3600.0)) == 1001
 
 
 async def test_nobody_there_is_not_ready():

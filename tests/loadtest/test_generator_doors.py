@@ -69,6 +69,17 @@ async def test_comments_in_a_silent_stream_are_no_events(engine, ended):
     assert {(o.ended, o.code, o.reason) for o in ran.outcomes} == {ended}
 
 
+class Counting(FakeEngine):
+    """An engine that knows how many words were taken from it."""
+
+    said = 0
+
+    async def generate(self, call):
+        async for chunk in super().generate(call):
+            self.said += 1
+            yield chunk
+
+
 DOORS = [("grpc", grpc_door, GRPC), ("openai", http_door, HTTP)]
 
 
@@ -81,6 +92,60 @@ async def test_clients_that_leave_cancel_upstream(name, door, settings):
         assert {o.ended for o in ran.outcomes} == {"hung_up"}
         assert {o.completion_tokens for o in ran.outcomes} == {2}
         await back.cancelled(1.0)
+
+
+@pytest.mark.parametrize(("name", "door", "settings"), DOORS)
+@pytest.mark.parametrize(("ttft_ms", "attainment"), [(60000, 1.0), (1, 0.0)])
+async def test_clients_leave_before_the_first_token(name, door, settings, ttft_ms, attainment):
+    """They are content where a first token was not late yet."""
+    engine = FakeEngine(script=(), hang=True)
+    slo = {"ttft_ms": ttft_ms, "attainment": 0.5}
+    classes = [{**CHAT, "slo": slo, "hang_up": {"share": 1.0, "after_ms": 150}}]
+    async with door(engine, settings) as back:
+        said = wired(back, name, classes=classes)
+        ran = await run(said)
+        await back.cancelled(1.0)
+    assert {(o.ended, o.ttft_ms) for o in ran.outcomes} == {("hung_up", None)}
+    assert min(o.e2e_ms for o in ran.outcomes) >= 150
+    assert report(said, ran.outcomes).body["attainment"] == attainment
+
+
+@pytest.mark.parametrize(("name", "door", "settings"), DOORS)
+async def test_what_came_before_the_runs_end_is_kept(name, door, settings):
+    async with door(FakeEngine(script=("a", " b"), hang=True), settings) as back:
+        ran = await run(wired(back, name, drain_s=0.3))
+        await back.cancelled(1.0)
+    assert {(o.ended, o.code) for o in ran.outcomes} == {("unfinished", "UNFINISHED")}
+    assert {(o.target, o.completion_tokens) for o in ran.outcomes if o.ttft_ms} == {("local", 2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "door", "settings", "code"),
+    [("grpc", grpc_door, GRPC, "DEADLINE_EXCEEDED"), ("openai", http_door, HTTP, "CLIENT_TIMEOUT")],
+)
+async def test_what_came_before_a_timeout_is_kept(name, door, settings, code):
+    async with door(FakeEngine(script=("a", " b"), hang=True), settings) as back:
+        ran = await run(wired(back, name, timeout_s=1.0))
+    assert {(o.ended, o.code) for o in ran.outcomes} == {("failed", code)}
+    assert {(o.target, o.completion_tokens) for o in ran.outcomes if o.ttft_ms} == {("local", 2)}
+
+
+async def test_an_answer_of_another_length_is_a_miss():
+    async with grpc_door(FakeEngine(script=("a", " b"))) as back:
+        said = wired(back)
+        ran = await run(said)
+    assert report(said, ran.outcomes).body["missed"] == {"length": len(ran.outcomes)}
+
+
+async def test_slow_readers_hold_a_router_up():
+    """Over gRPC nobody is sent what it has no room for: its window is small."""
+    engine = Counting(script=("word ",) * 400)
+    slow = {"slow": {"share": 1.0, "gap_ms": 300}, "hang_up": {"share": 1.0, "after_ms": 800}}
+    async with grpc_door(engine) as back:
+        said = wired(back, classes=[{**CHAT, "output_tokens": 400, **slow}])
+        ran = await run(said.times(0.1))
+        assert {o.ended for o in ran.outcomes} == {"hung_up"}
+        assert engine.said < 400 * len(ran.outcomes) / 2
 
 
 @pytest.mark.parametrize(("name", "door", "settings"), DOORS)

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,8 +25,8 @@ drain_s: 2
 lag_ms: 5000
 arrivals: {kind: poisson, rate_rps: 10}
 classes:
-  - {name: chat, share: 1, door: grpc, slo: {ttft_ms: %d, attainment: 0.9}}
-  - {name: code, share: 1, door: openai, slo: {ttft_ms: %d, attainment: 0.9}}
+  - {name: chat, share: 1, door: grpc, output_tokens: 4, slo: {ttft_ms: %d, attainment: 0.9}}
+  - {name: code, share: 1, door: openai, output_tokens: 4, slo: {ttft_ms: %d, attainment: 0.9}}
 """
 
 
@@ -79,6 +81,99 @@ def test_a_wrong_plan_is_a_sentence_and_status_2(tmp_path, doors):
     )
 
 
+def test_nobody_there_is_a_sentence_and_status_2(tmp_path, doors):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        nobody = f"127.0.0.1:{held.getsockname()[1]}"
+    ran = headless(tmp_path, ["--grpc", nobody, *doors[2:]])
+    assert ran.returncode == 2, ran.stderr
+    said = f"loadtest: no router answers at {nobody}; start one with `make up`"
+    assert said in ran.stdout + ran.stderr
+    body = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert body["generator"]["broken_off"] == [f"grpc: {said}"]
+
+
+@pytest.fixture
+def silent():
+    """A door that keeps every request open: a minute goes by between the tokens."""
+    with served("grpc", 4, min(os.sched_getaffinity(0)), 60_000) as (port, _):
+        yield f"127.0.0.1:{port}"
+
+
+LONG = PLAN.replace("duration_s: 2", "duration_s: 60")
+
+
+def test_a_generator_that_is_told_to_end_says_what_was_open_and_how_late_it_was(tmp_path, silent):
+    path = tmp_path / "plan.yaml"
+    leave = "door: grpc, hang_up: {share: 0.5, after_ms: 2500}"
+    path.write_text(LONG.replace("door: grpc", leave) % (5000, 5000))
+    words = [sys.executable, "-m", "loadtest", "generate", str(path), "--zero-told"]
+    process = subprocess.Popen(
+        [*words, "--only", "grpc", "--grpc", silent],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert json.loads(process.stdout.readline()) == {"ready": True}
+        # Its zero was two seconds ago: what was due since is sent at once. Some leave soon, and
+        # by then the others have been answered with a decision.
+        process.stdin.write(f"{time.monotonic() - 2}\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["ended"] == "hung_up"
+        process.terminate()
+        *outcomes, last = map(json.loads, process.stdout)
+        assert process.wait(10) == 0
+    assert "unfinished" in {one["ended"] for one in outcomes}
+    assert outcomes[-1]["moves"][0]["target"] == "fake"
+    assert last["loop_late_ms"]
+    assert last["busy"] > 0
+
+
+def test_a_run_that_is_stopped_is_judged_until_then(tmp_path, doors, silent):
+    """One door answers and the other does not; who was open at the stop has missed."""
+    at, more = free()
+    there = ["--grpc", silent, *doors[2:]]
+    with web(command(tmp_path, there, *more, plan=LONG)):
+        until(f"{at}/slo", "No run yet", 20)
+        post(f"{at}/swarm")
+        page = until(f"{at}/slo", r"\d\d requests were offered", 30)
+        assert "still open is in none of these figures" in page
+        post(f"{at}/stop")
+        until(f"{at}/stats/requests", '"stopped"', 20)
+        assert "ended early" in until(f"{at}/slo", "ended early", 5)
+    body = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert body["until_s"] == pytest.approx(body["duration_s"])
+    assert body["until_s"] < 60
+    assert set(body["doors"]["grpc"]["ended"]) == {"unfinished"}
+    assert body["doors"]["openai"]["ended"]["served"] > 0
+    assert body["generator"]["broken_off"] == []
+    assert body["generator"]["measured"]
+    assert not body["passed"]
+
+
+def test_a_headless_run_that_is_told_to_end_writes_its_report(tmp_path, doors):
+    process = subprocess.Popen(
+        command(tmp_path, doors, "--headless", plan=LONG),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        for line in process.stdout:
+            if re.match(r"grpc +chat +[1-9]", line):
+                break
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        status = process.wait(20)
+    body = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert status == int(not body["passed"])
+    assert 0 < body["until_s"] < 60
+    assert body["generator"]["broken_off"] == []
+
+
 @contextmanager
 def web(words):
     process = subprocess.Popen(
@@ -91,9 +186,21 @@ def web(words):
         process.wait()
 
 
+def free():
+    """Return the address of a free port, and Locust's words for it."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    more = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    return f"http://127.0.0.1:{port}", more
+
+
 def read(url):
     with urllib.request.urlopen(url, timeout=5) as answer:
         return answer.read().decode()
+
+
+def post(url):
+    urllib.request.urlopen(url, data=b"", timeout=15).close()
 
 
 def until(url, words, within_s):
@@ -103,22 +210,17 @@ def until(url, words, within_s):
             page = read(url)
         except OSError:
             page = ""
-        if words in page:
+        if re.search(words, page):
             return page
         time.sleep(0.2)
     raise AssertionError(f"no {words!r} at {url}")
 
 
 def test_the_web_interface_starts_a_run_and_shows_the_report(tmp_path, doors):
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    at = f"http://127.0.0.1:{port}"
-    more = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    at, more = free()
     with web(command(tmp_path, doors, *more)):
         until(f"{at}/slo", "No run yet", 20)
-        urllib.request.urlopen(f"{at}/swarm", data=b"", timeout=5).close()
+        post(f"{at}/swarm")
         page = until(f"{at}/slo", "all SLOs of their class", 20)
         assert page.count("<svg") == 5
         until(f"{at}/stats/requests", '"stopped"', 20)

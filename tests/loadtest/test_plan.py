@@ -47,6 +47,16 @@ def test_every_sweep_of_ours_loads_with_its_policies(path):
         ("share: 1\n", "share: 1\n    trace: gone\n", "class chat names the trace gone"),
         ("kind: poisson, rate_rps: 1", "kind: trace, rate_rps: 1", "list at least one file"),
         ("kind: poisson, rate_rps: 1", "kind: trace", "give either speed or rate_rps"),
+        (
+            "share: 1\n",
+            "share: 1\n    hang_up: {share: 1}\n",
+            "give either after_tokens or after_ms",
+        ),
+        (
+            "share: 1\n",
+            "share: 1\n    hang_up: {share: 1, after_tokens: 2, after_ms: 9}\n",
+            "give either after_tokens or after_ms",
+        ),
         ("name: small", "name: [", ":"),
     ],
 )
@@ -94,6 +104,13 @@ def test_some_clients_leave_and_some_read_slowly():
     jobs = schedule(plan(**BUSY, classes=[{**CHAT, **people}]))
     assert sum(j.hang_up_after == 5 for j in jobs) / len(jobs) == pytest.approx(0.3, abs=0.05)
     assert sum(j.gap_s == 0.05 for j in jobs) / len(jobs) == pytest.approx(0.1, abs=0.03)
+
+
+def test_some_clients_leave_at_a_moment():
+    classes = [{**CHAT, "hang_up": {"share": 0.3, "after_ms": 700}}]
+    jobs = schedule(plan(**BUSY, classes=classes))
+    assert {job.hang_up_after for job in jobs} == {None}
+    assert sum(j.leave_after_s == 0.7 for j in jobs) / len(jobs) == pytest.approx(0.3, abs=0.05)
 
 
 def test_one_concern_moves_no_other():
@@ -170,6 +187,14 @@ def test_a_sample_is_of_the_whole_trace():
         schedule(said.changed(arrivals={**arrivals, "rate_rps": 2000}))
     with pytest.raises(ValueError, match="goes with rate_rps alone"):
         plan(arrivals={**arrivals, "start_s": 3})
+
+
+def test_a_speed_at_which_the_trace_ends_before_the_run_is_told():
+    arrivals = {"kind": "trace", "speed": 60}
+    said = plan(arrivals=arrivals, traces=["data/traces/azure_2023_conv.csv"], duration_s=55)
+    assert schedule(said)[-1].at_s > 54
+    with pytest.raises(PlanError, match=r"plan test: the trace ends after .* s at 120 times its"):
+        schedule(said.times(2))
 
 
 def test_paths_of_a_plan_are_relative_to_the_checkout():

@@ -6,16 +6,21 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from loadtest.__main__ import main
+from loadtest.locust_run import Run
 from loadtest.outcome import Move, of_json, to_json
-from loadtest.pages import html, markdown, write
-from loadtest.plan import Slo
-from loadtest.report import calibration, percentiles, report
-from offers import CHAT, outcome, plan
+from loadtest.pages import again, html, markdown, write
+from loadtest.plan import PlanError, Slo
+from loadtest.report import calibration, offered_percentiles, percentiles, report
+from offers import CHAT, judged, outcome, plan
 
 SLO = Slo(ttft_ms=1000, tpot_ms=100, e2e_ms=5000)
 REFUSED = {"ended": "refused", "code": "RESOURCE_EXHAUSTED", "ttft_ms": None, "itl_ms": ()}
+
+LEFT = {"ended": "hung_up", "ttft_ms": None, "itl_ms": (), "completion_tokens": 0}
 
 
 @pytest.mark.parametrize(
@@ -24,7 +29,13 @@ REFUSED = {"ended": "refused", "code": "RESOURCE_EXHAUSTED", "ttft_ms": None, "i
         ("well inside", {}, ""),
         ("TTFT met exactly", {"ttft_ms": 1000.0, "e2e_ms": 1500.0}, ""),
         ("TTFT just missed", {"ttft_ms": 1000.1, "e2e_ms": 1500.0}, "ttft"),
-        ("no token at all", {"ttft_ms": None, "completion_tokens": 0}, "ttft"),
+        ("no token at all", {"ttft_ms": None, "completion_tokens": 0}, "empty"),
+        ("tokens that nobody saw", {"ttft_ms": None}, "empty"),
+        ("text without a token", {"completion_tokens": 0}, "empty"),
+        ("as long as was asked", {"asked_tokens": 11}, ""),
+        ("shorter than was asked", {"asked_tokens": 12}, "length"),
+        ("longer than was asked", {"asked_tokens": 10}, "length"),
+        ("a length is told before a time", {"asked_tokens": 12, "ttft_ms": 3000.0}, "length"),
         ("TPOT met exactly", {"e2e_ms": 1200.0}, ""),
         ("TPOT just missed", {"e2e_ms": 1210.0}, "tpot"),
         ("one token has no TPOT", {"completion_tokens": 1, "e2e_ms": 4000.0}, ""),
@@ -34,6 +45,11 @@ REFUSED = {"ended": "refused", "code": "RESOURCE_EXHAUSTED", "ttft_ms": None, "i
         ("cut off by the run's end", {"ended": "unfinished"}, "unfinished"),
         ("left as planned, in time", {"ended": "hung_up"}, ""),
         ("left as planned, too late", {"ended": "hung_up", "ttft_ms": 3000.0}, "ttft"),
+        ("left before the length", {"ended": "hung_up", "asked_tokens": 50}, ""),
+        ("left before a token, in time", {**LEFT, "e2e_ms": 1000.0}, ""),
+        ("left before a token, too late", {**LEFT, "e2e_ms": 1000.1}, "ttft"),
+        ("left while it waited for more", {"ended": "hung_up", "e2e_ms": 4000.0}, ""),
+        ("left after E2E", {"ended": "hung_up", "e2e_ms": 5000.1}, "e2e"),
         ("a slow reader sets its own pace", {"slow": True, "e2e_ms": 60000.0}, ""),
         ("a slow reader's TTFT counts", {"slow": True, "ttft_ms": 3000.0}, "ttft"),
     ],
@@ -71,7 +87,7 @@ def test_attainment_and_goodput_by_class_mode_and_tier():
         outcome(klass="code", mode="thorough"),
         outcome(klass="code", mode="thorough", ttft_ms=50.0),
     ]
-    body = report(plan(classes=classes), found).body
+    body = judged(plan(classes=classes), found).body
     attained = {name: one["attainment"] for name, one in body["classes"].items()}
     assert attained == {"chat": 1.0, "code": 0.5}
     assert body["modes"]["fast"]["attainment"] == 1.0
@@ -79,6 +95,7 @@ def test_attainment_and_goodput_by_class_mode_and_tier():
     assert body["modes"]["thorough"]["goodput_rps"] == pytest.approx(0.2)
     assert list(body["tiers"]) == ["paid"]
     assert {c["what"]: c["passed"] for c in body["checks"]} == {
+        "generator: processes that broke off, at most": True,
         "generator: send lag p99, ms at most": True,
         "generator: loop late p99, ms at most": True,
         "generator: busy, share of its time at most": True,
@@ -88,10 +105,13 @@ def test_attainment_and_goodput_by_class_mode_and_tier():
     }
 
 
-def test_a_class_that_nobody_asked_for_is_told_and_not_judged():
-    made = report(plan(classes=[CHAT, {**CHAT, "name": "idle"}]), [outcome()])
+def test_a_class_that_nobody_asked_for_fails_a_run_that_was_not_stopped():
+    said = plan(classes=[CHAT, {**CHAT, "name": "idle"}])
+    made = judged(said, [outcome()])
     assert made.body["classes"]["idle"]["attainment"] is None
-    assert made.passed
+    failed = [check for check in made.checks if not check.passed]
+    assert [(c.what, c.found) for c in failed] == [("idle: requests offered, at least", 0)]
+    assert judged(said, [outcome()], until_s=2.0).passed
 
 
 def test_a_run_that_offered_nothing_has_not_passed():
@@ -104,7 +124,7 @@ def test_a_run_that_offered_nothing_has_not_passed():
 )
 def test_a_generator_that_falls_behind_fails_the_run(why, lag_ms, passed):
     found = [outcome(sent_s=1.0 + lag_ms / 1000) for _ in range(10)]
-    made = report(plan(), found)
+    made = judged(plan(), found)
     assert made.body["generator"]["kept_up"] is passed, why
     assert made.passed is passed, why
     assert ("The generator fell behind" in markdown(made)) is not passed, why
@@ -114,14 +134,51 @@ def test_a_generator_that_falls_behind_fails_the_run(why, lag_ms, passed):
     ("why", "said", "passed"),
     [
         ("idle", {"loop_late_ms": [1.0] * 100, "busy": 0.2}, True),
+        ("nobody measured its loop", {"loop_late_ms": []}, False),
+        ("nobody measured how busy it was", {"busy": None}, False),
         ("its loop wakes late", {"loop_late_ms": [1.0] * 98 + [90.0] * 2}, False),
         ("it drowns in answers, though it sends in time", {"busy": 0.8}, False),
     ],
 )
 def test_a_generator_at_its_end_fails_the_run(why, said, passed):
-    made = report(plan(), [outcome()], **said)
+    made = judged(plan(), [outcome()], **said)
     assert made.body["generator"]["kept_up"] is passed, why
     assert made.passed is passed, why
+
+
+def test_a_generator_that_nobody_measured_is_said_to_be_so():
+    page = markdown(report(plan(), [outcome()]))
+    assert "| generator: loop late p99, ms at most | 50 | not measured | NO |" in page
+    assert "How late the generator was is not known" in page
+
+
+@pytest.mark.parametrize(
+    ("why", "told", "status", "complaint", "broken_off"),
+    [
+        ("its own end", True, 0, "a warning", []),
+        ("killed", False, -9, "", ["grpc: exit status -9"]),
+        ("an error", True, 1, "Traceback\nOSError: gone.\n", ["grpc: OSError: gone"]),
+        ("no last line", False, 0, "", ["grpc: exit status 0"]),
+        (
+            "wrong use",
+            False,
+            2,
+            "loadtest: no router answers",
+            ["grpc: loadtest: no router answers"],
+        ),
+    ],
+)
+def test_a_generator_that_breaks_off_fails_the_run(why, told, status, complaint, broken_off):
+    run = Run()
+    run.plan, run.outcomes, run.loop_late_ms, run.busy = plan(), [outcome()], [1.0], 0.1
+    if told:
+        run.told.add("grpc")
+    run.close("grpc", status, complaint)
+    made = run.report(None)
+    assert made.body["generator"]["broken_off"] == broken_off, why
+    assert made.passed is (not broken_off), why
+    assert run.wrong_use is (status == 2), why
+    assert all(f"A generator broke off: {one}." in markdown(made) for one in broken_off)
 
 
 def test_spend_is_usage_times_price():
@@ -173,6 +230,31 @@ def test_prediction_errors_have_percentiles():
     assert said["ttft_bias_ms"] == pytest.approx(-50)
 
 
+@pytest.mark.parametrize(
+    ("why", "values", "p50", "p90", "highest"),
+    [
+        ("all came", [1.0, 2.0, 3.0], 2.0, 2.8, 3.0),
+        ("one of eleven never came", [*map(float, range(10)), None], 5.0, 9.0, None),
+        ("half never came", [1.0, 2.0, None, None], None, None, None),
+        ("the rank is that of the last that came", [1.0, 2.0, None], 2.0, None, None),
+        ("nobody was answered", [None, None], None, None, None),
+    ],
+)
+def test_who_got_no_first_token_waited_for_ever(why, values, p50, p90, highest):
+    said = offered_percentiles(values)
+    assert said["count"] == len(values), why
+    assert (said["p50"], said["p90"], said["max"]) == (p50, p90 and pytest.approx(p90), highest), (
+        why
+    )
+
+
+def test_a_policy_that_answers_nothing_shows_it():
+    page = markdown(judged(plan(), [outcome(**REFUSED)] * 3))
+    assert "| chat | TTFT | 0 | - | - | - | - | - |" in page
+    assert "| chat | TTFT, all offered | 3 | never | never | never | never | never |" in page
+    assert "| chat | E2E | 0 | - | - | - | - | - |" in page
+
+
 def test_percentiles_of_nothing_are_none():
     assert percentiles([]) == {
         "count": 0,
@@ -199,6 +281,8 @@ def test_an_outcome_survives_its_line():
         moves=(Move("spill", "cloud", "ttft_slo"),),
     )
     assert of_json(json.loads(json.dumps(to_json(one)))) == replace(one, reason="")
+    assert "asked_tokens" not in to_json(one)
+    assert to_json(replace(one, asked_tokens=11))["asked_tokens"] == 11
 
 
 def test_the_page_needs_nothing_beside_it(tmp_path):
@@ -218,7 +302,7 @@ def test_the_page_needs_nothing_beside_it(tmp_path):
     for title in ("Timeline", "ECDF", "Goodput against load", "Spill against cost", "Predicted"):
         assert title in page
     names = sorted(path.name for path in write(made, tmp_path / "out"))
-    assert names == ["outcomes.jsonl", "report.html", "report.json", "report.md"]
+    assert names == ["outcomes.jsonl", "report.html", "report.json", "report.md", "run.json"]
     assert json.loads((tmp_path / "out" / "report.json").read_text())["offered"] == 91
 
 
@@ -227,3 +311,41 @@ def test_a_run_that_goes_on_is_judged_until_now():
     body = report(plan(), found, until_s=2.0).body
     assert body["offered"] == 1
     assert body["duration_s"] == 2.0
+
+
+def test_a_run_that_was_stopped_says_so():
+    made = judged(plan(), [outcome()], until_s=2.0)
+    said = "The run was ended early: only what was due in the first 2 s of 10 s is judged."
+    assert said in markdown(made)
+    assert said not in markdown(judged(plan(), [outcome()], until_s=10.0))
+    assert "is in none of these figures" in html(made, live=True)
+
+
+@pytest.mark.parametrize(
+    ("why", "known"),
+    [
+        ("kept up", {}),
+        ("fell behind", {"loop_late_ms": [1.0] * 9 + [300.0]}),
+        ("computed too much", {"busy": 0.9}),
+        ("broke off", {"broken_off": ["grpc: gone"]}),
+        ("stopped", {"until_s": 2.0}),
+        ("nobody measured", {"busy": None}),
+    ],
+)
+def test_a_report_that_is_made_again_says_the_same(tmp_path, why, known):
+    said = plan(warmup_s=0.5, arrivals={"kind": "steps", "rates_rps": [1, 2]})
+    made = judged(said, [outcome(asked_tokens=11)], **known)
+    write(made, tmp_path)
+    second = again(tmp_path / "outcomes.jsonl")
+    assert second.plan == said, why
+    assert second.body == made.body, why
+    words = ["report", str(tmp_path / "outcomes.jsonl"), "--out", str(tmp_path / "second")]
+    assert CliRunner().invoke(main, words).exit_code == int(not made.passed), why
+
+
+def test_outcomes_alone_need_a_plan_and_pass_nothing(tmp_path):
+    write(judged(plan(), [outcome()]), tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(PlanError, match="say by which plan: --plan FILE"):
+        again(tmp_path / "outcomes.jsonl")
+    assert not again(tmp_path / "outcomes.jsonl", plan()).passed
