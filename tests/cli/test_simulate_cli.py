@@ -59,7 +59,9 @@ def test_oracles_bound_each_row_and_are_kept(files):
     argv += ["--policies", "forebay,cap", "--oracles"]
     ours, cap = json.loads(ran(files, *argv).stdout)["rows"]
     assert ours["lp_usd"] == cap["lp_usd"]
-    assert 0.0 <= ours["lp_usd"] <= cap["spill_usd"] + 1e-9
+    for row in (ours, cap):
+        assert 0.0 <= row["lp_usd"] <= row["charged_usd"]
+        assert row["spill_usd"] <= row["charged_usd"]
     assert ours["clairvoyant_usd"] is None
     kept = sorted((files / "home" / "simulate").iterdir())
     searched = json.loads(ran(files, *argv, "--search", "2").stdout)["rows"]
@@ -99,6 +101,11 @@ def test_people_get_a_table_and_drawings(files):
         (["--seeds", "0"], "not in the range"),
         (["--disturb", "flood"], "no disturbance 'flood'; there are dies"),
         (["--engine-form", "cubic"], "no engine 'cubic'"),
+        (["--search", "1"], "--search needs --oracles"),
+        (
+            ["--loads", "1", "--policies", "fifo", "--plot", "/dev/null/plots"],
+            "cannot be drawn into",
+        ),
         (["--trace", "none.csv"], "none.csv: no such trace"),
         (["--trace", "two.csv"], "two.csv:1: no column 'at'"),
         (["--scenario", "none.yaml"], "none.yaml: cannot be read"),
@@ -119,7 +126,11 @@ def test_wrong_use_is_told_in_a_sentence(files, argv, said):
         ({"mixes": {"other": {"chat": 0.5}}}, "add up to 0.5"),
         ({"mixes": {"other": {"chat": 0.5, "vip": 0.5}}}, "'vip', which is no class"),
         ({"classes": {"chat": {"tpot_ms": 10}}}, "promises ttft_ms or e2e_ms"),
-        ({"disturbances": {"all": {"dies": 3}}}, "more replicas die than there are"),
+        ({"disturbances": {"all": {"dies": 2}}}, "'all' lets 2 of 2 replicas die"),
+        ({"disturbances": {"few": {"routers": 3, "owned": True}}}, "each must own one"),
+        ({"attainment": 1.0}, "attainment: Input should be less than 1"),
+        ({"max_tokens": float("inf")}, "max_tokens: Input should be a finite number"),
+        ({"classes": {"chat": {"ttft_ms": float("inf")}}}, "should be a finite number"),
     ],
 )
 def test_a_wrong_scenario_is_told_by_its_key(files, change, said):

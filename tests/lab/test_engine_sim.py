@@ -48,6 +48,22 @@ def test_one_request_alone_takes_what_the_law_says(prompt, output):
     assert alone.end_s == pytest.approx(ttft_s + decode_s, rel=1e-12)
 
 
+def test_a_change_of_pace_holds_from_the_step_that_begins_next():
+    slowed, calm = engine(), engine()
+    ends = []
+    for replica in (slowed, calm):
+        alone = job(0, 1, 60)
+        replica.submit(alone, 0.0)
+        replica.end_segment()
+        if replica is slowed:
+            replica.change_pace(2.0, replica.next_s - 10 * C.a_s)
+        while replica.next_s < inf:
+            replica.end_segment()
+        ends.append(alone.end_s - alone.first_s)
+    # About ten of the 59 steps take twice as long.
+    assert 8 * C.a_s < ends[0] - ends[1] < 12 * C.a_s
+
+
 def test_a_prompt_beside_streams_gets_what_they_leave_of_a_step():
     streams = [job(n, 8, 100) for n in range(4)]
     late = job(9, 120, 2, at_s=0.5)

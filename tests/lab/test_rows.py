@@ -10,6 +10,7 @@ from lab.small import setting, trace
 
 from forebay.lab.rows import POLICIES, Rows
 from forebay.lab.shelf import Shelf
+from forebay.lab.traces import Traced
 
 WRONG = {
     "calm": {},
@@ -18,6 +19,8 @@ WRONG = {
     "two_blind": {"routers": 2},
     "two_owned": {"routers": 2, "owned": True},
     "dearer": {"price_factor": 2.0, "from": 0.5, "budget_share": 0.8},
+    "cheaper": {"price_factor": 0.5, "from": 0.5},
+    "shorter": {"max_tokens": 20},
 }
 
 
@@ -89,16 +92,73 @@ def test_the_cap_is_the_cheapest_that_attains(tmp_path, load, policy, wanted):
     attaining = [row.spill_usd for row in others if attained(row) >= wanted]
     assert found.spill_usd == min(attaining)
     assert attained(found) >= wanted
+    assert found.attained
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["forebay", "cap", "threshold"]))
-@settings(max_examples=12, deadline=None)
-def test_no_policy_beats_the_bound_once_its_misses_are_charged(tmp_path_factory, seed, policy):
-    made = rows(tmp_path_factory.mktemp("bound"), trace(60, seed), calm=True)
-    jobs = made.play(2.0, policy, seed, cap=4).jobs
-    cloud, promises = made.setting.stage(1.0, seed).cloud, made.setting.promises
-    charged = sum(job.usd for job in jobs)
-    for job in jobs:
-        if job.where != -1 and not (job.ended == "served" and promises[job.label].kept(job)):
-            charged += cloud.usd(job) * (1 if promises[job.label].may_spill else 20)
-    assert made.lp_usd(2.0, seed) <= charged + 1e-12
+@pytest.mark.parametrize("policy", ["cap", "cap_each"])
+def test_where_no_cap_attains_the_row_has_the_most_that_one_does_and_says_so(tmp_path, policy):
+    whole = setting()
+    scenario = whole.scenario.model_copy(update={"attainment": 0.9999})
+    made = Rows(replace(whole, scenario=scenario), Shelf(tmp_path), lp_rounds=100)
+    found = made.row(4.0, policy, 1)
+    others = [made.play(4.0, "cap", 1, cap=cap).row for cap in range(1, 33)]
+
+    def attained(row):
+        return row.attainment if policy == "cap" else min(row.attainment_by_class.values())
+
+    assert attained(found) == max(attained(row) for row in others) < 0.9999
+    assert not found.attained
+    assert found.cap > 1, "one is no answer to not knowing"
+
+
+@pytest.mark.parametrize("policy", ["forebay", "fifo"])
+def test_a_row_says_whether_the_scenarios_attainment_was_reached(tmp_path, policy):
+    made = rows(tmp_path)
+    for load in (0.2, 4.0):
+        row = made.row(load, policy, 1)
+        assert row.attained == (row.attainment >= made.setting.scenario.attainment)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(POLICIES), st.sampled_from(sorted(WRONG)))
+@settings(max_examples=20, deadline=None)
+def test_no_policy_is_charged_less_than_the_bound(tmp_path_factory, seed, policy, wrong):
+    made = rows(tmp_path_factory.mktemp("bound"), trace(60, seed), calm=True, **WRONG[wrong])
+    row = made.play(2.0, policy, seed, cap=4).row
+    assert row.spill_usd <= row.charged_usd
+    assert made.lp_usd(2.0, seed) <= row.charged_usd + 1e-12
+
+
+def test_misses_are_charged_what_the_cloud_would_have_asked_then(tmp_path):
+    made = rows(tmp_path, **WRONG["dearer"])
+    played = made.play(4.0, "fifo", 1)
+    cloud, promises = made.setting.stage(1.0, 1).cloud, made.setting.promises
+    charged = 0.0
+    for job in played.jobs:
+        if not promises[job.label].kept(job):
+            dearer = 2 if job.arrived_s > made.span_s(4.0) / 2 else 1
+            charged += cloud.usd(job) * dearer * (1 if promises[job.label].may_spill else 20)
+    assert played.row.spill_usd == 0.0
+    assert played.row.charged_usd == pytest.approx(charged)
+
+
+def test_a_budget_is_measured_anew_when_admission_has_changed(tmp_path, monkeypatch):
+    def budgets():
+        rows(tmp_path, **WRONG["dearer"]).play(2.0, "forebay", 1)
+        return {
+            path for path in tmp_path.iterdir() if "calm" in json.loads(path.read_text())["of"][-1]
+        }
+
+    first = budgets()
+    assert len(first) == 1
+    assert budgets() == first
+    monkeypatch.setattr("forebay.lab.rows.code_version", lambda *_: "another")
+    assert len(budgets()) == 2
+
+
+def test_a_request_that_fits_no_replica_ends_whoever_decides(tmp_path):
+    requests = [*trace(60), Traced(99.0, 30_000, 5, "other"), Traced(99.5, 30_000, 5, "other")]
+    made = rows(tmp_path, requests)
+    for policy in POLICIES:
+        assert all(job.ended for job in made.play(1.0, policy, 1, cap=4).jobs)
+    for seed in range(1, 9):  # seeds that make them spillable, and not
+        assert made.clairvoyant_usd(1.0, seed, 0) >= made.lp_usd(1.0, seed)

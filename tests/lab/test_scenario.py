@@ -44,6 +44,13 @@ def test_a_fit_gives_the_coefficients(tmp_path):
     assert noise == Noise()
 
 
+@pytest.mark.parametrize("fit", [(0, 1, 1, 1), (1, -1, 1, 1), (1, 1, float("inf"), 1)])
+def test_a_fit_of_no_possible_engine_is_told(tmp_path, fit):
+    told = dict(zip(("a_ms", "b_ms", "c_ms", "d_ms"), fit, strict=True))
+    with pytest.raises(SettingsError, match=r"fit\.json: no such engine"):
+        fitted(tmp_path, json.dumps(told))
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"a_ms": 1}', '{"a_ms": "fast"}'])
 def test_a_file_that_is_no_fit_is_told(tmp_path, content):
     with pytest.raises(SettingsError, match=r"fit\.json: is no fit with a_ms"):
@@ -57,6 +64,16 @@ def test_a_manifest_tells_a_linear_engine_exactly_and_another_nearly():
     roofline = setting(trace(10), "max")
     told = roofline.manifest().step_s(8, 8000, 128)
     assert told == pytest.approx(roofline.law.step_s(8, 8000, 128), rel=0.35)
+
+
+def test_no_request_tells_how_long_its_answer_will_be():
+    requests = trace(300, longest_out=900)
+    for made, most in ((setting(requests), 200), (setting(requests, max_tokens=400), 400)):
+        jobs = made.jobs(100.0, 1)
+        assert {job.max_tokens for job in jobs} == {most}
+        cut = [min(one.output_tokens, most) for one in requests]
+        assert [job.output_tokens for job in jobs] == cut
+        assert max(cut) == most
 
 
 def test_classes_are_dealt_by_their_shares_and_by_seed():

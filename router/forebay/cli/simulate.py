@@ -67,7 +67,7 @@ def _columns(
     callback=_policies,
     default="forebay,cap,threshold,fifo",
     show_default=True,
-    help=", ".join(POLICIES),
+    help=", ".join(POLICIES) + "; caps are the cheapest in hindsight, for each load and seed",
 )
 @click.option(
     "--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="how many"
@@ -77,13 +77,15 @@ def _columns(
 )
 @click.option("--disturb", help="a disturbance of the scenario")
 @click.option(
-    "--oracles", is_flag=True, help="bound every row from below (kept under FOREBAY_HOME)"
+    "--oracles",
+    is_flag=True,
+    help="give each row lp_usd, null without; kept under FOREBAY_HOME",
 )
 @click.option(
     "--search",
     type=click.IntRange(min=0),
     default=0,
-    help="with --oracles, rounds of search for the best clairvoyant router (seconds each)",
+    help="with --oracles, rounds of search for clairvoyant_usd, null at 0 (some 10 s each)",
 )
 @click.option(
     "--plot", type=click.Path(file_okay=False, path_type=Path), help="draw SVGs into a folder"
@@ -98,6 +100,8 @@ def simulate(
     seeds: int,
     engine_form: str | None,
     disturb: str | None,
+    oracles: bool,
+    search: int,
     plot: Path | None,
     as_json: bool,
     **asked: object,
@@ -106,7 +110,14 @@ def simulate(
 
     Several files after one --trace are one trace. 1x is the load that the fleet, first in first
     out, works off at its fastest.
+
+    A row's spill_usd is what the cloud was paid. charged_usd adds, for each miss that it was not
+    paid for, what it would have asked, 20 times that where a class may not leave. No policy's
+    charged_usd is below lp_usd, but the spill_usd of one that misses may be. clairvoyant_usd is
+    what the best router with hindsight was charged that a search found.
     """
+    if search and not oracles:
+        raise click.UsageError("--search needs --oracles")
     question = lab.Question(
         scenario=scenario,
         seeds=range(1, seeds + 1),
@@ -114,6 +125,8 @@ def simulate(
         columns=columns,
         form=engine_form,
         disturbance=disturb,
+        oracles=oracles,
+        search=search,
         **asked,  # type: ignore[arg-type]
     )
     _told(lambda: _run(question, plot, as_json=as_json))
@@ -125,14 +138,14 @@ def _run(question: lab.Question, plot: Path | None, *, as_json: bool) -> None:
     for row in answer.played():
         rows.append(row)
         print(report.line(row), file=sys.stderr)
-    if plot is not None:
-        report.draw(rows, plot)
     if as_json:
         print(
             json.dumps({"one_x_rps": answer.rows.one_x_rps, "rows": [lab.as_json(r) for r in rows]})
         )
     else:
         print(report.table(rows, answer.rows.one_x_rps))
+    if plot is not None:
+        report.draw(rows, plot)
 
 
 def _told(work: Callable[[], None]) -> None:

@@ -3,9 +3,10 @@
 It is a router as ours is one: it binds late, may not preempt, and its engines are the simulated
 ones. What it knows is the future: which requests are better sent away at once. That set is found
 by local search over whole runs: in each round, windows of the trace change a few of their
-requests; a window keeps its change if it and the next one came out cheaper. Misses are charged.
+requests; a window keeps its change if it and the next one came out cheaper. The cost is the sum
+of `Stage.charged_usd`: misses are charged too.
 
-The cost is an upper bound of the best router's, a local optimum; `lp_bound` bounds it from below.
+It is an upper bound of the best router's, a local optimum; `lp_bound` bounds it from below.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from math import ceil, inf
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from forebay.lab.lp_bound import FORCED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,9 +46,12 @@ class Hindsight:
 
     def arrived(self, stage: Stage, job: Job) -> None:
         """Send it away, or let it wait for an engine."""
-        promise = stage.promises[job.label]
-        if promise.may_spill and self._away[job.number]:
+        promise, fits = stage.promises[job.label], stage.engines[0].fits(job)
+        if promise.may_spill and (self._away[job.number] or not fits):
             stage.spill(job)
+            return
+        if not fits:
+            stage.refuse(job)
             return
         insort(self._queue, (_due_s(stage, job), job.number, job))
         if promise.may_spill:
@@ -154,7 +156,7 @@ def cheapest_usd(
     rounds: int,
     seed: int,
 ) -> float:
-    """Return what the best set found costs, misses charged at the cloud's price.
+    """Return what the best set found is charged (`Stage.charged_usd`).
 
     Args:
         play: Plays the row with a set sent away.
@@ -191,16 +193,14 @@ def _charged(stage: Stage, jobs: Sequence[Job]) -> tuple[np.ndarray, np.ndarray]
     floor = stage.engines[0].law.floors()[0]
     costs, density = np.zeros(len(jobs)), np.zeros(len(jobs))
     for job in jobs:
-        promise, usd = stage.promises[job.label], stage.cloud.usd(job)
-        costs[job.number] = job.usd
-        if job.where != -1 and not (job.ended == "served" and promise.kept(job)):
-            costs[job.number] += usd * (1.0 if promise.may_spill else FORCED)
+        costs[job.number] = stage.charged_usd(job)
         decoded = job.output_tokens - 1
         work_s = job.input_tokens * floor.d_s + decoded * (
             floor.b_s + floor.c_s * (job.input_tokens + decoded / 2)
         )
-        if promise.may_spill:
-            density[job.number] = usd / max(work_s, 1e-9) * (1 if job.where == -1 else -1)
+        if stage.promises[job.label].may_spill:
+            usd_per_s = stage.cloud.usd(job) / max(work_s, 1e-9)
+            density[job.number] = usd_per_s if job.where == -1 else -usd_per_s
     starts = np.arange(0, len(jobs), WINDOW_REQUESTS)
     return np.add.reduceat(costs, starts), density
 

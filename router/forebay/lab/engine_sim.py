@@ -151,12 +151,14 @@ class SimulatedEngine:
         self.waiting.append(job)
         if not self._ends:
             self._plan(now_s)
-        elif len(self._ends) > 1 and len(self.waiting) == 1 and self.has_room(job):
-            keep = min(bisect_left(self._ends, now_s) + 1, len(self._ends))
-            if keep < len(self._ends):
-                del self._ends[keep:]
-                self.next_s = self._ends[-1]
-                self.version += 1
+        elif len(self.waiting) == 1 and self.has_room(job):
+            self._cut(now_s)
+
+    def change_pace(self, factor: float, now_s: float) -> None:
+        """Let steps that begin from now on take `factor` times what the law says."""
+        if factor != self.factor:
+            self.factor = factor
+            self._cut(now_s)
 
     def end_segment(self) -> tuple[list[Job], list[Job]]:
         """Come to `next_s`; return the requests with a first token now, and those that ended."""
@@ -184,6 +186,14 @@ class SimulatedEngine:
         return inside
 
     # ---- one segment -----------------------------------------------------------------------
+
+    def _cut(self, now_s: float) -> None:
+        """End the segment with the step that is under way."""
+        keep = bisect_left(self._ends, now_s) + 1
+        if keep < len(self._ends):
+            del self._ends[keep:]
+            self.next_s = self._ends[-1]
+            self.version += 1
 
     def _plan(self, now_s: float) -> None:
         """Let in who waits, and add up the steps until the batch may change."""

@@ -16,7 +16,8 @@ one of a law's `floors`, and holds at most `step_tokens` tokens, so that its `a`
 request. All of it was spent inside the windows above, and a replica spends a second in a second.
 Windows are widened to whole slots, which only adds room. So the run is a solution of the
 programme, with y of 0 and 1. A run with misses is covered once each missed request is charged
-what the cloud would have taken for it. Noise is not part of it: seeds whose steps come out
+what the cloud would have taken for it: what is bounded is the sum of `Stage.charged_usd`, and
+spill alone only where nothing is missed. Noise is not part of it: seeds whose steps come out
 shorter than nominal could beat it by as much as their mean differs from 1, which for the
 scenario's noise is nowhere below.
 
@@ -29,8 +30,8 @@ is no more than the programme's value (weak duality): whatever the programme ser
 least these minima, and all it pays at most the last sum. The ascent below looks for good prices;
 were it to stop early, the bound would be looser and never wrong.
 
-Requests that may not leave are priced `FORCED` times the cloud's price: dear enough that the
-programme serves them first.
+Requests that may not leave are priced `FORCED` times the cloud's price, as their misses are
+charged: dear enough that the programme serves them first.
 """
 
 from __future__ import annotations
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-FORCED = 20.0
 ROUNDS = 1000
 LOOK_EVERY = 25
 _RATE, _RATE_END = 0.05, 0.0001
@@ -89,8 +89,8 @@ def programme(
     arrived = np.array([job.arrived_s for job in jobs])
     tokens_in = np.array([job.input_tokens for job in jobs], dtype=np.float64)
     decoded = np.array([job.output_tokens - 1 for job in jobs], dtype=np.float64)
-    told = np.array([(p.ttft_s, p.tpot_s, p.e2e_s, p.may_spill) for p in promises])
-    ttft_s, tpot_s, e2e_s, leaves = told[[job.label for job in jobs]].T
+    told = np.array([(p.ttft_s, p.tpot_s, p.e2e_s, p.miss_factor) for p in promises])
+    ttft_s, tpot_s, e2e_s, miss_factor = told[[job.label for job in jobs]].T
     due1 = arrived + np.minimum(ttft_s, e2e_s)
     # An answer of one token is over with its prompt; infinity times nothing would be no number.
     rest_s = np.where(decoded > 0, tpot_s * np.maximum(decoded, 1.0), 0.0)
@@ -98,25 +98,35 @@ def programme(
     share = c.a_s / limits.step_tokens
     prompt = tokens_in * (c.d_s + share)
     decode = decoded * (c.b_s + share + c.c_s * tokens_in) + c.c_s * decoded * (decoded + 1) / 2
-    usd = np.array([cloud.usd(job) for job in jobs])
-    usd *= np.where(leaves > 0, 1.0, FORCED)
+    usd = np.array([cloud.usd(job) for job in jobs]) * miss_factor
+    for turn in fleet.turns:
+        usd *= np.where(arrived > turn.at_s, turn.price_factor, min(1.0, turn.price_factor))
     finite = [due[np.isfinite(due)] for due in (due1, due2)]
     end_s = max((float(due.max()) for due in finite if due.size), default=float(arrived[-1]))
     slots = int(end_s / slot_s) + 1
-    capacity = np.full(slots + 1, slot_s * fleet.replicas)
-    begins = np.arange(slots + 1) * slot_s
-    for turn in fleet.turns:
-        # A slot that the change falls into keeps all its room: more room is still a bound.
-        after = begins >= turn.at_s
-        capacity[after] = slot_s * (fleet.replicas - turn.dies) / turn.engine_factor
-        cheapest = np.where(arrived >= turn.at_s, turn.price_factor, min(1.0, turn.price_factor))
-        usd *= np.where((due2 < turn.at_s) | (turn.price_factor == 1.0), 1.0, cheapest)
-    capacity[slots] = 0.0
 
     def slot(at_s: Floats) -> Ints:
         return np.minimum(np.where(np.isinf(at_s), slots, at_s / slot_s), slots).astype(np.int64)
 
-    return Programme(usd, (prompt, decode), slot(arrived), (slot(due1), slot(due2)), capacity)
+    last = slot(due1), slot(due2)
+    return Programme(usd, (prompt, decode), slot(arrived), last, _capacity(fleet, slots, slot_s))
+
+
+def _capacity(fleet: Fleet, slots: int, slot_s: float) -> Floats:
+    """Return the engine seconds in each slot, counted in those of an undisturbed engine.
+
+    A step that is under way at a change ends at its old pace, maybe in the slot that comes next:
+    so both slots have the room of before or after, whichever is more.
+    """
+    capacity = np.full(slots + 1, slot_s * fleet.replicas)
+    begins = np.arange(slots + 1) * slot_s
+    for turn in fleet.turns:
+        room = slot_s * (fleet.replicas - turn.dies) / turn.engine_factor
+        touched = (begins + slot_s > turn.at_s) & (begins < turn.at_s + slot_s)
+        capacity[touched] = np.maximum(capacity[touched], room)
+        capacity[begins >= turn.at_s + slot_s] = room
+    capacity[slots] = 0.0
+    return capacity
 
 
 def lower_bound_usd(problem: Programme, rounds: int = ROUNDS) -> float:

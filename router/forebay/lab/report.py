@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from forebay.errors import SettingsError
 from forebay.lab import chart
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from forebay.lab.rows import Row
 
 _HEAD = (
-    "load  policy       seed  attained  worst class        spill USD  spilled  refused  "
-    "goodput/s   LP USD  clairvoyant USD"
+    "load  policy       seed  attained  worst class        spill USD  charged USD  spilled  "
+    "refused  goodput/s   LP USD  clairvoyant USD"
 )
 
 
@@ -26,8 +27,8 @@ def line(row: Row) -> str:
     return (
         f"{row.load:<5g} {name:<12} {row.seed:<5} {row.attainment:<9.4f} "
         f"{worst:<10} {row.attainment_by_class[worst]:.4f} {row.spill_usd:>11.3f} "
-        f"{row.spilled / row.requests:>8.1%} {row.refused:>8} {row.goodput_rps:>10.2f} "
-        f"{_usd(row.lp_usd):>8} {_usd(row.clairvoyant_usd):>16}"
+        f"{row.charged_usd:>12.3f} {row.spilled / row.requests:>8.1%} {row.refused:>8} "
+        f"{row.goodput_rps:>10.2f} {_usd(row.lp_usd):>8} {_usd(row.clairvoyant_usd):>16}"
     )
 
 
@@ -37,6 +38,7 @@ def table(rows: Sequence[Row], one_x_rps: float) -> str:
         (
             f"1x is {one_x_rps:.2f} requests/s: what the fleet works off, first in first out.",
             "Attained: the share of all offered requests that kept every promise of their class.",
+            "Charged: spill, and each miss at the cloud's price; LP USD bounds it from below.",
             "",
             _HEAD,
             *(line(row) for row in rows),
@@ -45,8 +47,11 @@ def table(rows: Sequence[Row], one_x_rps: float) -> str:
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw attainment and spill cost against load, means over seeds; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Draw attainment and spill cost against load, means over seeds; return the files.
+
+    Raises:
+        SettingsError: the folder cannot be written.
+    """
     drawings = {
         "attainment.svg": chart.Chart(
             "Attainment of all offered requests",
@@ -61,8 +66,12 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
             [*_lines(rows, lambda row: row.spill_usd), *_bound(rows)],
         ),
     }
-    for name, drawing in drawings.items():
-        (folder / name).write_text(chart.svg(drawing), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, drawing in drawings.items():
+            (folder / name).write_text(chart.svg(drawing), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be drawn into: {error.strerror}") from None
     return [folder / name for name in drawings]
 
 

@@ -7,12 +7,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from forebay.lab import clairvoyant, lp_bound
+from forebay.lab.best_cap import Tried, best_cap
 from forebay.lab.dispatchers import Cap, Fifo, RoundRobin, Threshold
-from forebay.lab.forebay_dispatcher import CLOUD, LOCAL, Forebay, Known
+from forebay.lab.forebay_dispatcher import Forebay
 from forebay.lab.scenario import Disturbance
 from forebay.lab.shelf import ADMISSION, code_version, setting_version
+from forebay.lab.told import known
 from forebay.policy.admission.outside import Allowance
-from forebay.policy.admission.terms import Place, ReplicaSpec, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,16 +27,23 @@ if TYPE_CHECKING:
 POLICIES = ("forebay", "cap", "cap_each", "threshold", "fifo", "round_robin")
 """`cap` attains over all requests, `cap_each` in every class."""
 SLOT_S = 0.25
-_P99_SIGMAS = 2.326
+SLOTS_MAX = 20_000
+"""Slots of the lower bound at most while requests arrive: those of a long run are wider."""
 _BUCKET = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One load, one policy, one seed. Attainment counts all offered requests; dollars are spill's.
+    """One load, one policy, one seed. Attainment counts all offered requests.
 
-    `goodput_rps` counts requests that kept every promise, per second of arrivals. The oracles'
-    fields are None where they were not asked for or, for the search, gave nothing.
+    `spill_usd` is what the cloud was paid, `charged_usd` that and a charge for every miss
+    (`Stage.charged_usd`). `attained` says whether the scenario's attainment was reached, over all
+    requests, by `cap_each` in every class. `goodput_rps` counts requests that kept every promise,
+    per second of arrivals. `cap` is the static cap that was found for this load and seed.
+
+    The oracles: no policy's `charged_usd` is below `lp_usd`, None without oracles; its
+    `spill_usd` may be, where requests are missed. `clairvoyant_usd` is what the best router
+    found is charged, None without a search.
     """
 
     load: float
@@ -51,6 +59,8 @@ class Row:
     spilled: int = 0
     requests: int = 0
     cap: int | None = None
+    charged_usd: float = 0.0
+    attained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +72,13 @@ class Played:
 
 
 class Rows:
-    """All rows of one setting. 1x and the cap of each load are found once and kept."""
+    """All rows of one setting. 1x, caps and what oracles say are found once and kept."""
 
     def __init__(self, setting: Setting, shelf: Shelf, *, lp_rounds: int = lp_bound.ROUNDS) -> None:
         self.setting = setting
         self._shelf = shelf
         self._lp_rounds = lp_rounds
         self._key = (code_version(), setting_version(setting))
-        self._caps: dict[tuple[float, bool], int] = {}
         self.one_x_rps = self._kept("1x", setting.saturated_rps)
 
     def span_s(self, load: float) -> float:
@@ -94,8 +103,7 @@ class Rows:
         """Play one row without its oracles; `cap` is the static cap where the policy is one."""
         jobs = self.setting.jobs(self.span_s(load), seed)
         stage = self._stage(load, policy, seed)
-        routers = self._routers(load, policy, seed, cap)
-        stage.run(jobs, routers, self.setting.routers(seed))
+        stage.run(jobs, self._routers(load, policy, seed, cap), self.setting.routers(seed))
         return Played(self._judged(Row(load, policy, seed, cap=cap), stage, jobs), jobs)
 
     # ---- policies ----------------------------------------------------------------------------
@@ -112,7 +120,8 @@ class Rows:
         for router in range(wrong.routers):
             if policy == "forebay":
                 may = [n for n in range(replicas) if not wrong.owned or n % wrong.routers == router]
-                routers.append(Forebay(self._known(load, seed, may)))
+                allowed = self._allowance(load, seed)
+                routers.append(Forebay(known(self.setting, may, allowed)))
             elif policy in {"cap", "cap_each"}:
                 assert cap is not None, "a cap without its number"
                 routers.append(Cap(replicas, cap))
@@ -122,127 +131,52 @@ class Rows:
                 routers.append(Fifo(replicas) if policy == "fifo" else RoundRobin(replicas))
         return routers
 
-    def _known(self, load: float, seed: int, may: Sequence[int]) -> Known:
-        """Return what an operator would have written down for the router."""
-        scenario, wrong = self.setting.scenario, self.setting.disturbance
-        fleet, cloud = scenario.fleet, scenario.cloud
-        prior = self.setting.manifest().scaled(wrong.prior_factor)
-        replicas = [
-            (
-                number,
-                ReplicaSpec(
-                    f"replica-{number}",
-                    LOCAL,
-                    kv_tokens=fleet.kv_tokens,
-                    max_batch=fleet.max_batch,
-                    step_tokens=fleet.step_tokens,
-                    prior=prior,
-                ),
-            )
-            for number in may
-        ]
-        place = Place(
-            CLOUD,
-            input_usd=cloud.input_usd_per_million / 1e6,
-            output_usd=cloud.output_usd_per_million / 1e6,
-            expect_ttft_s=cloud.ttft_median_ms / 1e3 * (1 + _P99_SIGMAS * cloud.ttft_sigma),
-            expect_tpot_s=cloud.tpot_ms / 1e3,
-        )
-        terms = [
-            Terms(
-                promise.name,
-                ttft_s=_said(promise.ttft_s),
-                tpot_s=_said(promise.tpot_s),
-                e2e_s=_said(promise.e2e_s),
-                attainment=scenario.attainment,
-                spill_to=CLOUD if promise.may_spill else None,
-            )
-            for promise in self.setting.promises
-        ]
-        return Known(terms, replicas, place, self._allowance(load, seed))
-
     def _allowance(self, load: float, seed: int) -> Allowance | None:
         """Return the budget: a share of what the same row spends when nothing goes wrong."""
         share = self.setting.disturbance.budget_share
         if share is None:
             return None
-        calm = Rows(replace(self.setting, disturbance=Disturbance()), self._shelf)
+        usual = Disturbance(max_tokens=self.setting.disturbance.max_tokens)
+        calm = Rows(replace(self.setting, disturbance=usual), self._shelf)
         usd = self._kept(
-            ("calm", load, seed), lambda: calm.play(load, "forebay", seed).row.spill_usd
+            ("calm", load, seed, code_version(ADMISSION)),
+            lambda: calm.play(load, "forebay", seed).row.spill_usd,
         )
         span_s = self.span_s(load)
         routers = self.setting.disturbance.routers
         return Allowance(usd * share / span_s / routers, hours=_BUCKET * span_s / 3600)
 
-    # ---- the cap that hindsight would have chosen -------------------------------------------
-
     def cap(self, load: float, seed: int, *, each: bool = False) -> int:
-        """Return the cheapest cap of all with which the scenario's attainment is reached.
+        """Return the cheapest cap with which the scenario's attainment is reached (`best_cap`).
 
-        That is over all requests, or in `each` class. Searched once per load, on the first seed
-        that asks. Every cap from one to the most that a replica can hold is played; one that
-        misses too many, or has spent more than the best, is given up at once. If none attains
-        it, it is one.
+        That is over all requests, or in `each` class.
         """
-        key = load, each
-        if key not in self._caps:
-            found = self._kept(
-                ("cap", load, seed, each), lambda: float(self._cheapest(load, seed, each=each))
+        setting, policy = self.setting, "cap_each" if each else "cap"
+
+        def play(cap: int, *, missed_max: float, usd_max: float) -> Tried:
+            jobs, stage = setting.jobs(self.span_s(load), seed), self._stage(load, policy, seed)
+            routers = self._routers(load, policy, seed, cap)
+            through = stage.run(
+                jobs, routers, setting.routers(seed), missed_max=missed_max, usd_max=usd_max
             )
-            self._caps[key] = int(found)
-        return self._caps[key]
+            row = self._judged(Row(load, policy, seed), stage, jobs) if through else None
+            reached = any(isinstance(one, Cap) and one.reached for one in routers)
+            return Tried(None if row is None else _counted(row), stage.spent_usd, reached)
 
-    def _cheapest(self, load: float, seed: int, *, each: bool) -> int:
-        best, best_usd = 1, inf
-        most = self.setting.scenario.fleet.max_batch
-        low, high = 1, most
-        while low < high:
-            # Not the search itself: a good first cap, so that the others are given up the sooner.
-            middle = (low + high + 1) // 2
-            usd, _ = self._capped(load, seed, middle, inf, each=each)
-            low, high = (low, middle - 1) if usd is None else (middle, high)
-        for cap in (*range(low, 0, -1), *range(low + 1, most + 1)):
-            usd, reached = self._capped(load, seed, cap, best_usd, each=each)
-            if usd is not None and usd < best_usd:
-                best, best_usd = cap, usd
-            if cap > low and not reached:
-                break  # no request met it, so that all higher caps are the same run
-        return best
+        def search() -> float:
+            scenario, offered = setting.scenario, len(setting.trace)
+            return float(best_cap(play, scenario.fleet.max_batch, scenario.attainment, offered))
 
-    def _capped(
-        self, load: float, seed: int, cap: int, usd_max: float, *, each: bool
-    ) -> tuple[float | None, bool]:
-        """Return what a cap spends, None if it misses too many or more, and if it was met."""
-        missed_max = len(self.setting.trace) * (1.0 - self.setting.scenario.attainment)
-        stage = self._stage(load, "cap", seed)
-        routers = [
-            Cap(self.setting.scenario.fleet.replicas, cap)
-            for _ in range(self.setting.disturbance.routers)
-        ]
-        jobs = self.setting.jobs(self.span_s(load), seed)
-        attained = stage.run(
-            jobs,
-            routers,
-            self.setting.routers(seed),
-            missed_max=missed_max,
-            usd_max=usd_max,
-        )
-        if attained and each:
-            row = self._judged(Row(load, "cap_each", seed), stage, jobs)
-            worst = min(row.attainment_by_class.values())
-            attained = worst >= self.setting.scenario.attainment
-        return stage.spent_usd if attained else None, any(router.reached for router in routers)
+        return int(self._kept((policy, load, seed), search))
 
     # ---- what came of it ---------------------------------------------------------------------
 
     def lp_usd(self, load: float, seed: int) -> float:
-        """Return the lower bound of a row's spill cost, whatever the policy."""
-        return self._kept(
-            ("lp", load, seed, SLOT_S, self._lp_rounds), lambda: self._bound(load, seed)
-        )
+        """Return what no row's `charged_usd` is below, whatever the policy."""
+        return self._kept(("lp", load, seed, self._lp_rounds), lambda: self._bound(load, seed))
 
     def clairvoyant_usd(self, load: float, seed: int, rounds: int) -> float:
-        """Return what the best router found by hindsight costs, its misses charged.
+        """Return what the best router found by hindsight is charged.
 
         Both what our own policy sent away and nothing at all are sets to begin with.
         """
@@ -264,10 +198,11 @@ class Rows:
         stage = self.setting.stage(span_s, seed)
         jobs, promises = self.setting.jobs(span_s, seed), self.setting.promises
         limits, replicas = fleet.limits(), fleet.replicas
+        slot_s = max(SLOT_S, span_s / SLOTS_MAX)
         bounds = []
         for floor in self.setting.law.floors():
             pooled = lp_bound.Fleet(floor, limits, replicas, stage.turns)
-            problem = lp_bound.programme(jobs, promises, pooled, stage.cloud, SLOT_S)
+            problem = lp_bound.programme(jobs, promises, pooled, stage.cloud, slot_s)
             bounds.append(lp_bound.lower_bound_usd(problem, self._lp_rounds))
         return max(bounds)
 
@@ -278,7 +213,7 @@ class Rows:
         for job in jobs:
             offered[job.label] += 1
             kept[job.label] += job.ended == "served" and promises[job.label].kept(job)
-        return replace(
+        judged = replace(
             row,
             attainment=sum(kept) / len(jobs),
             attainment_by_class={
@@ -291,11 +226,15 @@ class Rows:
             goodput_rps=sum(kept) / self.span_s(row.load),
             spilled=sum(job.where == -1 for job in jobs),
             requests=len(jobs),
+            charged_usd=sum(stage.charged_usd(job) for job in jobs),
         )
+        return replace(judged, attained=_counted(judged) >= self.setting.scenario.attainment)
 
     def _kept(self, what: object, compute: Callable[[], float]) -> float:
         return self._shelf.kept((*self._key, what), compute)
 
 
-def _said(seconds: float) -> float | None:
-    return None if seconds == inf else seconds
+def _counted(row: Row) -> float:
+    """Return the attainment that a row is to reach: over all requests, or in its worst class."""
+    worst = min(row.attainment_by_class.values())
+    return worst if row.policy == "cap_each" else row.attainment

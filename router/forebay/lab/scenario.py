@@ -7,6 +7,7 @@ file, as in a policy, and seconds everywhere else.
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
@@ -28,7 +29,7 @@ _COEFFICIENTS = ("a_ms", "b_ms", "c_ms", "d_ms")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TraceFile(_Strict):
@@ -84,13 +85,13 @@ class FleetSpec(_Strict):
 
 
 class NoiseSpec(_Strict):
-    """What `step_time.Noise` takes."""
+    """What `step_time.Noise` takes. No factor is below 1: lower bounds count with nominal steps."""
 
     sigma: Annotated[float, Field(ge=0)] = 0.0
     stall_share: Share = 0.0
-    stall_factor: Positive = 1.0
+    stall_factor: Annotated[float, Field(ge=1)] = 1.0
     burst_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    burst_factor: Positive = 1.0
+    burst_factor: Annotated[float, Field(ge=1)] = 1.0
     burst_steps: Annotated[float, Field(ge=1)] = 1.0
 
 
@@ -139,9 +140,12 @@ class CloudSpec(_Strict):
 
 
 class Disturbance(_Strict):
-    """What goes wrong from the share `from` of the run on; each key alone or together."""
+    """What goes wrong from the share `from` of the run on; each key alone or together.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    `max_tokens` stands for the scenario's from the first request on.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     start: Annotated[float, Field(ge=0, le=1, alias="from")] = 0.0
     engine_factor: Positive = 1.0
@@ -151,6 +155,7 @@ class Disturbance(_Strict):
     price_factor: Positive = 1.0
     budget_share: Positive | None = None
     heavy_tail: bool = False
+    max_tokens: Count | None = None
     routers: Count = 1
     owned: bool = False
 
@@ -163,7 +168,7 @@ class Scenario(_Strict):
     columns: Columns
     mixes: dict[str, dict[str, Share]]
     classes: Annotated[dict[str, SloClass], Field(min_length=1)]
-    attainment: Share = 0.99
+    attainment: Annotated[float, Field(gt=0, lt=1)] = 0.99
     max_tokens: Count
     fleet: FleetSpec
     engines: dict[str, Annotated[LinearEngine | MaxEngine, Field(discriminator="form")]]
@@ -188,8 +193,22 @@ class Scenario(_Strict):
                 raise ValueError(
                     f"trace {trace.file!r} names mix {trace.mix!r}, which is not there"
                 )
-        if any(one.dies > self.fleet.replicas for one in self.disturbances.values()):
-            raise ValueError("more replicas die than there are")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_left(self) -> Scenario:
+        replicas = self.fleet.replicas
+        for name, wrong in self.disturbances.items():
+            if wrong.dies >= replicas:
+                raise ValueError(
+                    f"disturbance {name!r} lets {wrong.dies} of {replicas} replicas die; "
+                    "one must be left"
+                )
+            if wrong.owned and wrong.routers > replicas:
+                raise ValueError(
+                    f"disturbance {name!r} shares {replicas} replicas among {wrong.routers} "
+                    "routers; each must own one"
+                )
         return self
 
 
@@ -241,8 +260,11 @@ def law_of(scenario: Scenario, form: str, beside: Path) -> tuple[StepLaw, Noise]
 def _fitted(path: Path) -> dict[str, float]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        return {name: float(told[name]) for name in _COEFFICIENTS}
+        fit = {name: float(told[name]) for name in _COEFFICIENTS}
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path}: is no fit with a_ms, b_ms, c_ms and d_ms: {error}") from None
+    if fit["a_ms"] <= 0.0 or not all(0.0 <= one < math.inf for one in fit.values()):
+        raise SettingsError(f"{path}: no such engine: a_ms must be above 0, none below, all finite")
+    return fit

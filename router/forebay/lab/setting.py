@@ -48,13 +48,23 @@ class Setting:
         ]
 
     def jobs(self, span_s: float, seed: int) -> list[Job]:
-        """Return the requests, arriving over `span_s`, with classes drawn by seed."""
+        """Return the requests, arriving over `span_s`, with classes drawn by seed.
+
+        All may have answers of the same most tokens, and longer ones are cut there: a policy is
+        told nothing of a true length.
+        """
         stretch = span_s / self.trace[-1].at_s
-        most = self.scenario.max_tokens
+        most = self.disturbance.max_tokens or self.scenario.max_tokens
         return [
-            Job(number, label, one.at_s * stretch, one.input_tokens, out, max(most, out))
+            Job(
+                number,
+                label,
+                one.at_s * stretch,
+                one.input_tokens,
+                min(one.output_tokens, most),
+                most,
+            )
             for number, (one, label) in enumerate(zip(self.trace, self._labels(seed), strict=True))
-            for out in (one.output_tokens,)
         ]
 
     def _labels(self, seed: int) -> list[int]:

@@ -91,6 +91,23 @@ class Stage:
                 raise AssertionError(f"{self.open} requests are held by nobody")
         return self.missed <= missed_max and self.spent_usd <= usd_max
 
+    def charged_usd(self, job: Job) -> float:
+        """Return what a request is charged, once all is over: what oracles minimise and bound.
+
+        That is what the cloud was paid; for a miss that the cloud was not paid for, its price at
+        the time of arrival, times the `miss_factor` of its class.
+        """
+        promise = self.promises[job.label]
+        if job.where == -1:
+            return job.usd
+        if job.ended == "served" and promise.kept(job):
+            return 0.0
+        factor = 1.0
+        for turn in self.turns:
+            if turn.at_s < job.arrived_s:
+                factor = turn.price_factor
+        return self.cloud.usd(job) * factor * promise.miss_factor
+
     # ---- what a dispatcher may do ----------------------------------------------------------
 
     def submit(self, job: Job, replica: int) -> None:
@@ -217,8 +234,9 @@ class Stage:
 
     def _turn(self, turn: Turn) -> None:
         self.price_factor = turn.price_factor
-        for engine in self.engines:
-            engine.factor = turn.engine_factor
+        for replica, engine in enumerate(self.engines):
+            engine.change_pace(turn.engine_factor, self.now_s)
+            self._schedule(replica)
         for dispatcher in self._routers:
             dispatcher.repriced(self, turn.price_factor)
         for replica in range(turn.dies):

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from forebay.values import Scrape
 
 
+FORCED = 20.0
+"""Times the cloud's price that a miss is charged where its class may not leave."""
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """A class as it is judged, in seconds; infinite where nothing is promised."""
@@ -22,6 +26,11 @@ class Promise:
     tpot_s: float
     e2e_s: float
     may_spill: bool
+
+    @property
+    def miss_factor(self) -> float:
+        """Return how many times the cloud's price a miss is charged."""
+        return 1.0 if self.may_spill else FORCED
 
     def kept(self, job: Job) -> bool:
         """Return whether an answer that came kept all of it."""

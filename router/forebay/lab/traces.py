@@ -90,8 +90,7 @@ def heavy_tailed(trace: list[Traced], seed: int) -> list[Traced]:
     """Return a trace with as many requests and tokens, but in bursts and with long tails.
 
     Lengths are stretched by lognormal factors (sigma 1), gaps by factors of a gamma
-    distribution with shape 0.3; sums stay what they were, but for prompts cut at 16,384 tokens
-    and answers cut at 4,096.
+    distribution with shape 0.3; sums stay what they were, but for prompts cut at 16,384 tokens.
     """
     rng = np.random.default_rng((seed, 7919))
     count = len(trace)
@@ -105,7 +104,7 @@ def heavy_tailed(trace: list[Traced], seed: int) -> list[Traced]:
     at = np.cumsum(gaps) - gaps[0]
     at *= trace[-1].at_s / at[-1]
     return [
-        Traced(float(t), int(min(16384, max(1, i))), int(min(4096, max(1, o))), one.mix)
+        Traced(float(t), int(min(16384, max(1, i))), int(max(1, o)), one.mix)
         for t, i, o, one in zip(at, long_in, long_out, trace, strict=True)
     ]
 
