@@ -85,8 +85,10 @@ class Entries:
             return Setback(broke, "failover", Reason.ENGINE_DOWN, refused=True)
         try:
             return self._begun(await self._placed(request, step, prepared, held, told))
-        except BaseException:
+        except BaseException as error:
             held.lease.end("cancelled")
+            if isinstance(error, ForebayError):
+                self._barred(step, status_of(error).reason)
             raise
 
     async def raced(self, first: Entrant) -> Entrant:
@@ -170,6 +172,10 @@ class Entries:
         if isinstance(placed, Downgrade):
             step = Step(placed.target, "downgrade", placed.reason)
             prepared = await engine.prepare(request)
+            if not prepared.whole:
+                # Counted in the first target's tokens it fitted.
+                said = f"{placed.instead_of} takes no more now, and the prompt is too long for "
+                raise Overloaded(said + placed.target, 1.0)
         most = self.house.most(request, step.target, prepared)
         most = self.house.affordable(self.chosen, step.target, prepared, most, self._spent_usd)
         call = self.house.call(request, prepared, most, placed.replica)

@@ -148,22 +148,21 @@ class House:
         engine = self.engine(step.target)
         fresh = step.move in ("failover", "repair", "escalate")
         spill_to = chosen.spill_to if step.spill else None
-        abilities = engine.abilities
+        terms = self.book.terms(chosen.of, spill_to)
         return Ask(
             id=request.id,
-            terms=without_refusers(
-                chosen, self.book.terms(chosen.of, spill_to), self.policy.targets
-            ),
+            terms=without_refusers(chosen, terms, self.policy.targets),
             target=step.target,
             prompt_tokens=prepared.prompt_tokens,
             max_tokens=self.most(request, step.target, prepared),
             arrived_s=self.clock.now_s() if fresh else request.received_s,
-            room_tokens=min(abilities.max_input_tokens, abilities.max_seq_tokens - 1),
+            room_tokens=_room_tokens(engine),
             whole=prepared.whole,
             deadline_s=request.deadline_s,
             tier=chosen.labels.tier or "",
             blocks=blocks(prepared.ids),
             spent_usd=spent_usd,
+            weaker_room_tokens=_room_tokens(self.engines.get(terms.downgrade_to or "", engine)),
         )
 
     async def rung(self, chosen: Chosen, request: Request, target: str) -> Rung:
@@ -268,3 +267,8 @@ class House:
             return most
         left_usd = cap_usd - spent_usd - prepared.prompt_tokens * price.input_usd_per_mtok / 1e6
         return min(most, max(1, int(left_usd / price.output_usd_per_mtok * 1e6)))
+
+
+def _room_tokens(engine: Engine) -> int:
+    """Return the longest prompt that an engine takes with an answer of one token."""
+    return min(engine.abilities.max_input_tokens, engine.abilities.max_seq_tokens - 1)

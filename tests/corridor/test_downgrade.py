@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forebay.corridor import Corridor
-from forebay.errors import EngineUnavailable
+from forebay.errors import EngineUnavailable, Overloaded
 from forebay.testing import FakeEngine, MemoryLedger, held, house, request
-from forebay.values import Decided, Done
+from forebay.values import Abilities, Decided, Done, Prepared
 
 POLICY = {
     "models": {
@@ -42,3 +44,24 @@ async def test_a_weaker_target_that_broke_is_not_called_again_from_the_ladder():
     assert isinstance(events[-1].error, EngineUnavailable)
     assert steps == ["downgrade:small:engine_unavailable"]
     assert len(small.calls) == 1
+
+
+class Uncounted(FakeEngine):
+    """A weaker engine whose own tokens are more than it takes."""
+
+    async def prepare(self, request):
+        return Prepared(3, whole=False)
+
+
+@pytest.mark.parametrize(
+    ("small", "steps"),
+    [
+        (FakeEngine(abilities=Abilities(1, 2)), ["first:large:target_full"]),
+        (Uncounted(), ["first:large:overloaded"]),
+    ],
+)
+async def test_a_prompt_too_long_for_the_weaker_target_is_told_as_what_it_is(small, steps):
+    events, walked_by = await walked(small)
+    assert isinstance(events[-1].error, Overloaded)
+    assert not small.calls
+    assert walked_by == steps

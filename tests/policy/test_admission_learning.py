@@ -26,7 +26,7 @@ from forebay.policy.admission.affinity import BLOCK_TOKENS, MOST_BLOCKS, PrefixC
 from forebay.policy.admission.cloud import ENOUGH, FORGET_S, WINDOW, CloudLatency, Quantiles
 from forebay.policy.admission.controller import REFITS
 from forebay.policy.admission.feedback import ETA, HIGHEST, LOWEST, QUIET_S, ClassFeedback, Margin
-from forebay.policy.admission.judge import look
+from forebay.policy.admission.judge import Reserves, look
 from forebay.policy.admission.model import FLOOR, fit
 from forebay.policy.admission.replica import FORGET_S as IDLE_S
 from forebay.policy.admission.replica import REFIT_EVERY
@@ -35,6 +35,8 @@ from forebay.values import Admit, Reason
 # ---- the engine's speed ---------------------------------------------------------------------
 
 TRUE = Coefficients(0.0133, 0.000063, 3.41e-7, 0.0000686)
+
+NOTHING = Reserves(kv=False, slots=False)
 
 
 def steps(true, count, seed, *, noise=0.03, outliers=0.05, streams=(1, 100)):
@@ -201,7 +203,7 @@ def test_a_margin_without_answers_forgets():
 def test_answers_tell_how_long_answers_are():
     dice, learnt = random.Random(2), ClassFeedback()
     for _ in range(20_000):
-        learnt.answered(dice.randint(1, 1000))
+        learnt.answered(dice.randint(1, 1000), 0.0)
     assert learnt.mean_tokens == pytest.approx(500, rel=0.2)
     assert learnt.output_tokens == pytest.approx(990, rel=0.15)
 
@@ -221,7 +223,7 @@ def test_more_distrust_never_admits_more(prompt, streams, waited_s, margins, ter
     for log in sorted(margins):
         learnt = ClassFeedback(ttft=Margin(log, 0.0), rate=Margin(log, 0.0))
         local = made.state.places["local"]
-        found = look(asked, replica(made), local, learnt, 0.0, kept=False)
+        found = look(asked, replica(made), local, learnt, 0.0, reserves=NOTHING)
         admitted.append(found.against is None)
     assert admitted != [False, True]
 

@@ -22,6 +22,9 @@ KINDS = (
 )
 SPEC = ReplicaSpec("", "local", 4_000, 4, 256, SPEED)
 
+LONGEST_WAITS = 8
+"""After so many times 100 s nobody waits any more, whatever ends meanwhile."""
+
 
 class Admissions(RuleBasedStateMachine):
     def __init__(self):
@@ -199,10 +202,11 @@ class Admissions(RuleBasedStateMachine):
     def teardown(self):
         while self.placed:
             self.one_ends(0, "served")
-        while self.waiting:
+        for _ in range(LONGEST_WAITS):
             self.time_passes(100.0)
             while self.placed:
                 self.one_ends(0, "cancelled")
+        assert not self.waiting
         self.counters_say_who_is_inside()
         self.replicas_know_what_they_have()
         assert self.made.due_s() is None

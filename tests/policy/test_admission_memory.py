@@ -329,7 +329,7 @@ def test_whatever_is_learnt_can_be_kept_and_read(gaps, steps, missed):
         at_s = answered(made, gap_s, 2 * REFIT_EVERY, at_s)
     learnt = made.state.learnt(CHAT)
     for one in missed:
-        learnt.answered(1)
+        learnt.answered(1, at_s)
         learnt.ttft.learn(at_s, missed=one, allowed=0.5)
     memory = restarted(made, at_s)
     again = born(memory)

@@ -239,7 +239,7 @@ def test_more_than_so_many_do_not_wait_and_pass_nobody():
     assert isinstance(found, Refuse)
     assert found.reason is Reason.WAITING_FULL
     assert f"{MAX_WAITING} requests wait" in found.limit
-    assert made.offer(ask(), 0.0).placement.reason is Reason.WAITING_FULL
+    assert made.offer(ask(PRIVATE), 0.0).placement.reason is Reason.WAITING_FULL
     made.ended(inside, "served", 0.0)
     [(ticket, placed)] = made.drain(0.0)
     assert ticket is waiting[0][0]

@@ -20,7 +20,7 @@ from forebay.errors import EngineFailed, EngineUnavailable, ForebayError
 
 FAULTS = (EngineUnavailable, EngineFailed)
 """Errors that are the replica's own. A bad request, a full queue, a deadline that was too
-short and a client that left are not."""
+short and a client that left are not; what is, beside errors, see `Replica.judged`."""
 
 
 def at_fault(error: ForebayError) -> bool:

@@ -65,6 +65,12 @@ class CloudBreakers:
         barred = self._circuits(target).bars(now_s)
         return barred or self._beside.bars(target, ask, usd, now_s)
 
+    def doubts(self, target: str, now_s: float) -> bool:
+        """Return whether one of its circuits is not closed."""
+        circuits = self._circuits(target)
+        closed = circuits.faults.takes(now_s) and circuits.room.takes(now_s)
+        return not closed or self._beside.doubts(target, now_s)
+
     def sent(self, target: str, ask: Ask, usd: float, now_s: float) -> None:
         """Note that a request went; past a circuit that is not closed, it is the probe."""
         circuits = self._circuits(target)

@@ -18,8 +18,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission import decide
-from forebay.policy.admission.judge import caution
-from forebay.policy.admission.model import mean
+from forebay.policy.admission.judge import caution, pace
 from forebay.policy.admission.outside import Open
 from forebay.policy.admission.replica import Replica
 from forebay.policy.admission.state import State
@@ -38,7 +37,12 @@ GUARD_S = 600.0
 """How long after a request that may not leave the KV reserve is kept for the next one."""
 
 MAX_WAITING = 1024
-"""Requests that may wait for one pool; the next one leaves at once."""
+"""Requests of one tier that may wait for a pool, those that may leave and those that may not each;
+the next one leaves at once."""
+
+UNPROMISED_WAIT_S = 30.0
+"""How long one waits that is promised nothing, may not leave and states no wait, where the slots of
+its engines are kept for those that are promised something."""
 
 REFITS = 8
 """How many engines one call learns the speed of: each takes about a third of a millisecond."""
@@ -79,32 +83,30 @@ class Controller:
     def join(self, spec: ReplicaSpec, now_s: float) -> Replica:
         """Add a replica to its pool; requests that wait may go there from now on.
 
-        It is taken to be as fast as those that are there have turned out to be.
+        It is taken to be as fast as those that are there have turned out to be, or the last one
+        that was.
         """
         pool = self.state.pools[spec.pool]
-        others = [one.speed for one in pool.replicas.values() if one.learnt]
         replica = Replica(spec, now_s)
-        if others:
-            replica.begin(mean(others))
-        pool.replicas[spec.name] = replica
+        if (speed := pool.speed()) is not None:
+            replica.begin(speed)
+        pool.put(replica)
         self._stir(spec.pool)
         return replica
 
     def leave(self, replica: Replica) -> None:
         """Take a replica out; what runs there goes on, and ends as it ends."""
-        there = self.state.pools[replica.spec.pool].replicas
-        if there.get(replica.spec.name) is replica:
-            del there[replica.spec.name]
+        self.state.pools[replica.spec.pool].take(replica)
         self._stir(replica.spec.pool)
 
     def scraped(self, replica: Replica, scrape: Scrape, own_at_poll: int) -> None:
         """Take in what a replica's metrics said, `own_at_poll` of its requests being ours."""
         replica.scraped(scrape, own_at_poll)
-        self._stir(replica.spec.pool)
+        self._touched(replica)
 
     def changed(self, replica: Replica) -> None:
         """Note that a replica came up, went down or is drained."""
-        self._stir(replica.spec.pool)
+        self._touched(replica)
 
     def refit(self, now_s: float) -> None:
         """Learn engines' speeds anew, a few at a time, where due; call it between requests."""
@@ -117,7 +119,7 @@ class Controller:
         while self._unfitted and left:
             replica = self._unfitted.pop()
             if replica.refit(now_s):
-                self._stir(replica.spec.pool)
+                self._touched(replica)
                 left -= 1
 
     # ---- one request --------------------------------------------------------------------
@@ -130,6 +132,8 @@ class Controller:
         if pool is not None:
             if ask.terms.spill_to is None:
                 pool.guarded_until_s = now_s + GUARD_S
+            if ask.terms.promised:
+                pool.promised_until_s = now_s + GUARD_S
             if ticket.why is not Reason.WAITING_FULL:
                 pool.queue.push(ticket)
                 self._stir(self.state.places[ask.target].pool)
@@ -155,7 +159,7 @@ class Controller:
             ticket.first_s = now_s
             if replica is not None:
                 replica.first(ticket, count, now_s)
-                self._stir(replica.spec.pool)
+                self._touched(replica)
             else:
                 self.state.exits.spoke(ticket.target, ticket.placed_s, now_s)
         elif replica is not None:
@@ -174,7 +178,7 @@ class Controller:
         if replica is not None:
             replica.remove(ticket, now_s)
             replica.judged(ticket, outcome, now_s)
-            self._stir(replica.spec.pool)
+            self._touched(replica)
         else:
             state.exits.ended(ticket.target, outcome, ticket.placed_s, now_s)
         if ticket.ask.terms.max_inflight is not None:
@@ -212,12 +216,15 @@ class Controller:
             if found is not None:
                 self._stir(name)
                 return self._take(*found, now_s)
-        due_s = self.due_s()
-        if due_s is None or due_s > now_s:
-            return None
-        ticket = self._timers[0][2]
-        self.forget(ticket)
-        return self._take(ticket, decide.last(self.state, ticket, now_s), now_s)
+        while (due_s := self.due_s()) is not None and due_s <= now_s:
+            _, _, ticket = heappop(self._timers)
+            later_s = self._later_s(ticket, now_s)
+            if later_s > now_s:
+                self._postpone(ticket, later_s)
+                continue
+            self.forget(ticket)
+            return self._take(ticket, decide.last(self.state, ticket, now_s), now_s)
+        return None
 
     def offer(self, ask: Ask, now_s: float) -> Offer:
         """Return what would be decided on `ask` now; nothing is reserved, nothing learnt."""
@@ -233,7 +240,7 @@ class Controller:
     def _ticket(self, ask: Ask, number: int, now_s: float) -> Ticket:
         """Return a ticket with the time at which it leaves; at once where too many wait."""
         pool = self.state.pool(ask.target)
-        if pool is not None and len(pool.queue) >= MAX_WAITING:
+        if pool is not None and pool.queue.waiting(ask) >= MAX_WAITING:
             return Ticket(ask, number, now_s, ask.target, why=Reason.WAITING_FULL)
         return Ticket(ask, number, self._leave_s(ask, now_s), ask.target)
 
@@ -246,17 +253,51 @@ class Controller:
             heapify(timers)
         heappush(timers, (ticket.leave_s, ticket.number, ticket))
 
+    def _touched(self, replica: Replica) -> None:
+        """Note that something happened to a replica, after which one more may be placed there."""
+        self.state.pools[replica.spec.pool].touched(replica)
+        self._stir(replica.spec.pool)
+
     def _stir(self, pool: str) -> None:
         """Note that somebody of a pool may be placed now."""
         self._dirty[pool] = None
 
     def _leave_s(self, ask: Ask, now_s: float) -> float:
-        pool = self.state.pool(ask.target)
-        replica = next(iter(pool.replicas.values()), None) if pool else None
-        if replica is None or ask.prompt_tokens > ask.room_tokens:
+        """Return when a request waits no longer; at once where nothing could serve it."""
+        state, terms = self.state, ask.terms
+        pool = state.pool(ask.target)
+        if pool is None or not pool.replicas or ask.prompt_tokens > ask.room_tokens:
             return now_s
-        idle = replica.idle(ask.prompt_tokens)
-        return self.state.exits.leave_s(ask, self.state.learnt(ask.terms), idle, now_s)
+        shared = now_s < pool.promised_until_s and terms.wait_s is None and terms.spill_to is None
+        if shared and not terms.promised:
+            last_s = now_s + UNPROMISED_WAIT_S
+            return last_s if ask.deadline_s is None else max(now_s, min(last_s, ask.deadline_s))
+        learnt = state.learnt(terms)
+        idle = min(one.idle(ask.prompt_tokens) for one in pool.some(now_s))
+        elsewhere = None if terms.spill_to is None else state.pool(terms.spill_to)
+        if elsewhere is not None and elsewhere.replicas:
+            spare = min(pace(ask, one, learnt, now_s) for one in elsewhere.some(now_s))
+            return state.exits.leave_s(ask, learnt, idle, now_s, spare)
+        return state.exits.leave_s(ask, learnt, idle, now_s)
+
+    def _later_s(self, ticket: Ticket, now_s: float) -> float:
+        """Return until when a request may wait yet that its cloud would not take."""
+        ask, exits = ticket.ask, self.state.exits
+        spill_to = ask.terms.spill_to
+        if spill_to not in exits.clouds or ticket.why is Reason.WAITING_FULL:
+            return now_s
+        learnt = self.state.learnt(ask.terms)
+        usd = exits.usd(ask, learnt, spill_to)
+        barred = exits.barred(ask, learnt, spill_to, usd, now_s)
+        return now_s if barred is None else self._leave_s(ask, now_s)
+
+    def _postpone(self, ticket: Ticket, leave_s: float) -> None:
+        """Let a request wait longer, in the place that it then has."""
+        queue = self.state.pools[self.state.places[ticket.ask.target].pool].queue
+        queue.remove(ticket)
+        ticket.leave_s = leave_s
+        queue.push(ticket)
+        self._time(ticket)
 
     def _take(
         self, ticket: Ticket, found: decide.Verdict, now_s: float
@@ -265,8 +306,10 @@ class Controller:
         self.forget(ticket)
         state, ask, placement = self.state, ticket.ask, found.placement
         learnt = state.learnt(ask.terms)
-        if isinstance(placement, Spill) and state.pool(ask.target) is not None:
-            learnt.placed(spilled=True)
+        if isinstance(placement, Spill):
+            state.exits.promise(ask, placement.target, now_s)
+            if state.pool(ask.target) is not None:
+                learnt.placed(spilled=True)
         if isinstance(placement, Admit | Downgrade):
             ticket.state, ticket.target, ticket.placed_s = "placed", placement.target, now_s
             state.by_class[ask.terms.route] += 1

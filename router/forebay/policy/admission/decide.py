@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission.exits import LIKELY
-from forebay.policy.admission.judge import limit, look
+from forebay.policy.admission.judge import ALL, look
 from forebay.policy.admission.sentences import against
 from forebay.values import Admit, Downgrade, Placement, Prediction, Reason, Refuse, Spill
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.policy.admission.judge import Look
+    from forebay.policy.admission.pool import Pool
     from forebay.policy.admission.replica import Replica
-    from forebay.policy.admission.state import Pool, State
+    from forebay.policy.admission.state import State
     from forebay.policy.admission.terms import Ask, Ticket
 
 LOOK = 4
@@ -97,13 +98,13 @@ def _best(
     When `binding`, a line of prompts before it is no reason to wait any more.
     """
     ask, place = ticket.ask, state.places[target]
-    ticket.why = _anywhere(state, ask)
+    ticket.why = _anywhere(state, ask, target)
     if ticket.why is not None:
         return None
-    kept = state.pools[place.pool].guarded_until_s > now_s
-    learnt, best = state.learnt(ask.terms), None
-    for replica in _with_home(state.pools[place.pool], ask, candidates, now_s):
-        found = look(ask, replica, place, learnt, now_s, kept=kept)
+    pool = state.pools[place.pool]
+    learnt, best, reserves = state.learnt(ask.terms), None, pool.reserves(now_s)
+    for replica in _with_home(pool, ask, candidates, now_s):
+        found = look(ask, replica, place, learnt, now_s, reserves=reserves)
         patience = binding and found.against is Reason.PREFILL_AHEAD
         if found.against is not None and not patience:
             ticket.why = ticket.why or found.against
@@ -133,13 +134,13 @@ def _with_home(pool: Pool, ask: Ask, candidates: list[Replica], now_s: float) ->
     return candidates if home is None or home in candidates else (*candidates, home)
 
 
-def _anywhere(state: State, ask: Ask) -> Reason | None:
-    """Return what stands against a request wherever it would be placed."""
-    if ask.prompt_tokens > ask.room_tokens:
+def _anywhere(state: State, ask: Ask, target: str) -> Reason | None:
+    """Return what stands against a request at any replica of a target."""
+    if ask.prompt_tokens > (ask.room_tokens if target == ask.target else ask.weaker_room_tokens):
         return Reason.PROMPT_TOO_LONG
     if state.full(ask.terms):
         return Reason.CLASS_FULL
-    usd = state.exits.usd(ask, state.learnt(ask.terms), ask.target)
+    usd = state.exits.usd(ask, state.learnt(ask.terms), target)
     return Reason.COST_CAP if state.exits.too_dear(ask, usd) else None
 
 
@@ -163,13 +164,13 @@ def _leave(state: State, ticket: Ticket, why: Reason, now_s: float) -> Verdict:
         weaker = _weaker(state, ticket, now_s)
         if weaker is not None:
             return _downgraded(ask, weaker, why, now_s)
-        anyway = _anyway(state, ask, now_s)
+        anyway = None if why is Reason.COST_CAP else _anyway(state, ask, now_s)
         if anyway is not None:
             return _admitted(ask, anyway, now_s, Reason.LATE_ANYWAY)
     if why not in HOPELESS and _out_of_time(state, ask, now_s):
         why = Reason.DEADLINE_AT_RISK
     pool = state.pool(ask.target)
-    retry_s = pool.retry_s() if pool else 1.0
+    retry_s = pool.retry_s() if pool and why is not Reason.COST_CAP else 1.0
     return Verdict(Refuse(ask.target, why, against(state, ask, why, now_s), retry_s, waited_s))
 
 
@@ -207,9 +208,9 @@ def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
         busy = replica.inside > IDLE_SHARE * min(
             replica.spec.max_batch, place.max_inflight or replica.spec.max_batch
         )
-        if busy or replica.line.pending or limit(ask, replica, place, now_s, kept=True) is not None:
+        if busy or replica.line.pending:
             continue
-        found = look(ask, replica, place, learnt, now_s, kept=True)
+        found = look(ask, replica, place, learnt, now_s, reserves=ALL)
         tightest_s = replica.tightest_s()
         harms = tightest_s is not None and found.ahead.tpot_s > tightest_s
         if found.against in (None, Reason.SLO_AT_RISK) and not harms:
@@ -221,7 +222,7 @@ def _at_cloud(state: State, ask: Ask, now_s: float) -> Verdict:
     """Return whether a cloud takes a request now; it has no queue of ours."""
     learnt, waited_s = state.learnt(ask.terms), now_s - ask.arrived_s
     usd = state.exits.usd(ask, learnt, ask.target)
-    why = _anywhere(state, ask) or state.exits.closed(ask, ask.target, usd, now_s)
+    why = _anywhere(state, ask, ask.target) or state.exits.closed(ask, ask.target, usd, now_s)
     if why is None:
         return Verdict(Admit(ask.target, ask.target, waited_s=waited_s))
     spill_to = ask.terms.spill_to

@@ -24,6 +24,12 @@ promises for a whole answer may be too short for its longest ones, wherever they
 PACE_WAIT_S = 1.0
 """How long a request waits whose class is promised a pace and no beginning."""
 
+HANDOVER_S = 0.05
+"""What it takes to ask another engine of our own, beside what that engine takes."""
+
+PROMISE_S = 5.0
+"""How long a cloud's place is kept for a request that was sent there and has not asked yet."""
+
 LIKELY = 0.5
 """The quantile of TTFT that must still fit at the end; else the answer would be late and dear."""
 
@@ -51,19 +57,26 @@ class Exits:
             for place in places.values()
             if not place.pool
         }
+        self._promised: dict[str, dict[str, float]] = {target: {} for target in self.clouds}
 
     def leave_s(
-        self, ask: Ask, learnt: ClassFeedback, idle: tuple[float, float], now_s: float
+        self,
+        ask: Ask,
+        learnt: ClassFeedback,
+        idle: tuple[float, float],
+        now_s: float,
+        spare: tuple[float, float] | None = None,
     ) -> float:
         """Return when a request waits no longer, on the clock of `now_s`.
 
-        That is the last moment at which a cloud would still keep the promise, as surely as can
-        be; where there is none that could, the last at which an idle engine would, with `idle`,
-        its TTFT and TPOT. A class that bounds its wait leaves by then; one that is promised
-        a pace alone waits `PACE_WAIT_S`, and one that is promised nothing does not wait. A
-        client's deadline bounds a wait and never makes one.
+        That is the last moment at which a cloud that would take it could still keep the promise,
+        as surely as can be, or the engine of our own that it may spill to, with `spare`, its TTFT
+        and TPOT; where neither can, the last at which an idle engine of its own would, with
+        `idle`. A class that bounds its wait leaves by then; one that is promised a pace alone
+        waits `PACE_WAIT_S`, and one that is promised nothing does not wait. A client's deadline
+        bounds a wait and never makes one.
         """
-        terms, latest_s = ask.terms, self._promised_s(ask, learnt, idle, now_s)
+        terms, latest_s = ask.terms, self._promised_s(ask, learnt, idle, now_s, spare)
         wait_s = PACE_WAIT_S if terms.wait_s is None and terms.promised else terms.wait_s
         if latest_s is None or terms.wait_s is not None:
             bound_s = ask.arrived_s + (wait_s or 0.0)
@@ -73,17 +86,29 @@ class Exits:
         return max(now_s, latest_s)
 
     def _promised_s(
-        self, ask: Ask, learnt: ClassFeedback, idle: tuple[float, float], now_s: float
+        self,
+        ask: Ask,
+        learnt: ClassFeedback,
+        idle: tuple[float, float],
+        now_s: float,
+        spare: tuple[float, float] | None,
     ) -> float | None:
         spill_to = ask.terms.spill_to
         cloud = self.clouds.get(spill_to) if spill_to is not None else None
-        if cloud is not None:
-            cloud.forget(now_s)
+        if spare is not None:
+            leave_s = _last_s(ask, learnt.mean_tokens, *spare)
+            if leave_s is not None and leave_s - HANDOVER_S > now_s:
+                return leave_s - HANDOVER_S
+        if cloud is not None and spill_to is not None and self._open(ask, learnt, spill_to, now_s):
             for share, tokens in zip(SURE, learnt.lengths(), strict=True):
                 leave_s = _last_s(ask, tokens, cloud.ttft_s(share), cloud.tpot_s(share))
                 if leave_s is not None and leave_s > now_s:
                     return leave_s
         return _last_s(ask, learnt.mean_tokens, *idle)
+
+    def _open(self, ask: Ask, learnt: ClassFeedback, target: str, now_s: float) -> bool:
+        usd = self.usd(ask, learnt, target)
+        return self.barred(ask, learnt, target, usd, now_s) is None
 
     def usd(self, ask: Ask, learnt: ClassFeedback, target: str) -> float:
         """Return what the answer is expected to cost at a target."""
@@ -122,9 +147,24 @@ class Exits:
         cloud.forget(now_s)
         if ask.deadline_s is not None and now_s + cloud.soonest_s() > ask.deadline_s:
             return Reason.DEADLINE_AT_RISK
-        if place.max_inflight is not None and cloud.inflight >= place.max_inflight:
+        coming = self._coming(target, ask, now_s)
+        if place.max_inflight is not None and cloud.inflight + coming >= place.max_inflight:
             return Reason.TARGET_FULL
+        if coming and self._outside.doubts(target, now_s):
+            return Reason.BREAKER_OPEN
         return self._outside.bars(target, ask, usd, now_s)
+
+    def promise(self, ask: Ask, target: str, now_s: float) -> None:
+        """Keep a place at a cloud for a request that was told to go there."""
+        if target in self.clouds:
+            self._promised[target][ask.id] = now_s + PROMISE_S
+
+    def _coming(self, target: str, ask: Ask, now_s: float) -> int:
+        """Return how many others were told to go to a cloud and have not come yet."""
+        promised = self._promised[target]
+        for one in [one for one, until_s in promised.items() if until_s <= now_s]:
+            del promised[one]
+        return len(promised) - (ask.id in promised)
 
     def too_dear(self, ask: Ask, usd: float) -> bool:
         """Return whether a request would cost more than its class lets it, all rungs together."""
@@ -133,6 +173,7 @@ class Exits:
 
     def sent(self, ask: Ask, target: str, usd: float, now_s: float) -> None:
         """Note that a request goes to a cloud now."""
+        self._promised[target].pop(ask.id, None)
         self.clouds[target].inflight += 1
         self._outside.sent(target, ask, usd, now_s)
 

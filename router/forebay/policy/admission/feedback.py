@@ -54,7 +54,8 @@ class Margin:
 class ClassFeedback:
     """What a class learnt: two margins, how long answers are, and how many spill.
 
-    `output_tokens` follows the 99th percentile of answers' lengths, `mean_tokens` their mean.
+    `output_tokens` follows the quantile of answers' lengths that the class's attainment asks for,
+    `mean_tokens` their mean.
     """
 
     attainment: float = 0.99
@@ -65,12 +66,25 @@ class ClassFeedback:
     answers: int = 0
     spilled: float = 0.0
     cloud_missed: float = 0.0
+    answered_s: float | None = None
 
     def allowed(self) -> float:
         """Return the share of local misses that keeps the whole class at its attainment."""
         aimed = (1.0 - self.attainment) * SHARE
         local = (aimed - self.spilled * self.cloud_missed) / max(0.05, 1.0 - self.spilled)
         return max(aimed / 4.0, min(local, aimed * 2.0))
+
+    def longest_tokens(self, now_s: float) -> float:
+        """Return how long an answer may grow, by those that were.
+
+        Without answers that fades to the mean for a while: a few long ones that keep every request
+        away could never be disproved.
+        """
+        if self.answered_s is None or self.output_tokens <= self.mean_tokens:
+            return self.output_tokens
+        quiet_s = now_s - self.answered_s
+        fading = 0.5 ** (quiet_s / QUIET_S) if quiet_s > QUIET_S else 1.0
+        return self.mean_tokens + (self.output_tokens - self.mean_tokens) * fading
 
     def lengths(self) -> tuple[float, float, float, float, float]:
         """Return tokens that an answer may take, from the very longest to the usual.
@@ -85,13 +99,15 @@ class ClassFeedback:
         """Take in that a request was placed, here or elsewhere."""
         self.spilled += 0.01 * (float(spilled) - self.spilled)
 
-    def answered(self, tokens: int) -> None:
+    def answered(self, tokens: int, now_s: float) -> None:
         """Take in the length of an answer."""
+        self.answered_s = now_s
         self.answers += 1
         self.mean_tokens += 0.02 * (tokens - self.mean_tokens)
         step = 0.1 * max(16.0, self.output_tokens)
-        # The 99th percentile is where steps up by 0.99 and down by 0.01 balance.
-        self.output_tokens += step * (0.99 if tokens > self.output_tokens else -0.01)
+        # A quantile is where steps up by its share and down by the rest balance.
+        share = self.attainment
+        self.output_tokens += step * (share if tokens > self.output_tokens else share - 1.0)
         self.output_tokens = max(1.0, self.output_tokens)
 
     def cloud_answered(self, *, missed: bool) -> None:

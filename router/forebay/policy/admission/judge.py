@@ -8,7 +8,7 @@ breaking that of a stream inside.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from forebay.values import Prediction, Reason
 
@@ -29,6 +29,15 @@ SPREADS = 2.0
 KV_KEPT = 0.1
 """The share of KV cache that classes which may leave do not touch, where one is that may not."""
 
+
+class Reserves(NamedTuple):
+    """What of a pool is kept now: KV cache for classes that may not leave, slots for promises."""
+
+    kv: bool
+    slots: bool
+
+
+ALL = Reserves(kv=True, slots=True)
 
 UNKNOWN = Prediction(0.0, 0.0, 0.0)
 """What is predicted where a limit alone decides."""
@@ -57,15 +66,24 @@ def caution(replica: Replica, learnt: ClassFeedback, now_s: float) -> float:
     return learnt.rate.factor(now_s) * (1.0 + SPREADS * replica.tpot_spread)
 
 
-def limit(ask: Ask, replica: Replica, place: Place, now_s: float, *, kept: bool) -> Reason | None:
+def pace(ask: Ask, replica: Replica, learnt: ClassFeedback, now_s: float) -> tuple[float, float]:
+    """Return TTFT and TPOT that an idle replica would be held to have."""
+    ttft_s, tpot_s = replica.idle(ask.prompt_tokens)
+    return _held_s(ask, replica, learnt, ttft_s, now_s), tpot_s * caution(replica, learnt, now_s)
+
+
+def limit(
+    ask: Ask, replica: Replica, place: Place, now_s: float, *, reserves: Reserves
+) -> Reason | None:
     """Return the first limit that one more request would break.
 
     A class that is promised something is not sent to wait inside an engine, for a slot or for
-    memory: nobody could say how long. One that is promised nothing may.
+    memory: nobody could say how long. One that is promised nothing may, where nobody else asks.
     """
-    spec, inside = replica.spec, replica.inside_at(now_s)
-    scrape, promised = replica.scrape, ask.terms.promised
-    if promised and inside >= spec.max_batch:
+    replica.age(now_s)
+    spec, inside = replica.spec, replica.inside
+    scrape, outside = replica.scrape, ask.terms.promised or reserves.slots
+    if outside and inside >= spec.max_batch:
         return Reason.TARGET_FULL
     if place.max_inflight is not None and inside >= place.max_inflight:
         return Reason.TARGET_FULL
@@ -75,25 +93,32 @@ def limit(ask: Ask, replica: Replica, place: Place, now_s: float, *, kept: bool)
             return Reason.QUEUE_FULL
         if scrape.kv_used >= place.kv_ceiling:
             return Reason.KV_CACHE_FULL
-    share = 1.0 - KV_KEPT if kept and ask.terms.spill_to is not None else 1.0
+    share = 1.0 - KV_KEPT if reserves.kv and ask.terms.spill_to is not None else 1.0
     needed = replica.reserved + replica.foreign_kv + ask.prompt_tokens + ask.max_tokens
-    if promised and inside and needed > spec.kv_tokens * share:
+    if outside and inside and needed > spec.kv_tokens * share:
         return Reason.KV_CACHE_FULL
     return None
 
 
 def look(
-    ask: Ask, replica: Replica, place: Place, learnt: ClassFeedback, now_s: float, *, kept: bool
+    ask: Ask,
+    replica: Replica,
+    place: Place,
+    learnt: ClassFeedback,
+    now_s: float,
+    *,
+    reserves: Reserves,
 ) -> Look:
     """Return what a request would find at `replica`, by limits and by prediction."""
-    against = limit(ask, replica, place, now_s, kept=kept)
+    against = limit(ask, replica, place, now_s, reserves=reserves)
     if against is not None:
         return Look(replica, against)
     cached = replica.cache.tokens(ask.blocks) if ask.blocks else 0
     prefill = max(1, ask.prompt_tokens - cached)
     backlog = replica.backlog(now_s)
     # From now on; what has passed is added last, for no factor applies to it.
-    ahead = Prediction(*replica.ahead_s(ask, backlog, prefill, learnt.output_tokens, now_s))
+    tokens = learnt.longest_tokens(now_s)
+    ahead = Prediction(*replica.ahead_s(ask, backlog, prefill, tokens, now_s))
     if ask.deadline_s is not None and now_s + ahead.ttft_s > ask.deadline_s:
         against = Reason.DEADLINE_AT_RISK
     elif _breaks(ask, replica, learnt, ahead, now_s):
@@ -130,10 +155,8 @@ def _late(
     """
     terms, elapsed_s = ask.terms, now_s - ask.arrived_s
     if terms.ttft_s is not None:
-        first_s = elapsed_s + ahead.ttft_s * learnt.ttft.factor(now_s)
-        if terms.spill_to is not None:
-            first_s += SPREADS * replica.ttft_spread_s
-        if first_s > terms.ttft_s:
+        first_s = _held_s(ask, replica, learnt, ahead.ttft_s, now_s)
+        if elapsed_s + first_s > terms.ttft_s:
             return True
     if terms.tpot_s is None and terms.e2e_s is None:
         return False
@@ -142,3 +165,11 @@ def _late(
     if terms.tpot_s is not None and ahead.tpot_s * factor > terms.tpot_s:
         return True
     return terms.e2e_s is not None and elapsed_s + ahead.e2e_s * factor > terms.e2e_s
+
+
+def _held_s(
+    ask: Ask, replica: Replica, learnt: ClassFeedback, ttft_s: float, now_s: float
+) -> float:
+    """Return a predicted TTFT as it is held against the promise."""
+    spread_s = SPREADS * replica.ttft_spread_s if ask.terms.spill_to is not None else 0.0
+    return ttft_s * learnt.ttft.factor(now_s) + spread_s

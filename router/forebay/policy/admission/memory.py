@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from forebay.policy.admission.feedback import HIGHEST, LOWEST, ClassFeedback, Margin
-from forebay.policy.admission.model import Coefficients, Speed, mean
+from forebay.policy.admission.model import Coefficients, Speed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,8 +116,8 @@ def remembered(state: State, builds: Mapping[str, str], before: Memory, now_s: f
     """
     engines = dict(before.engines)
     for name, pool in state.pools.items():
-        seen = [one.speed for one in pool.replicas.values() if one.learnt]
-        if seen and name in builds and _believable((speed := mean(seen)).step):
+        speed = pool.speed()
+        if speed is not None and name in builds and _believable(speed.step):
             engines[builds[name]] = EngineMemory.of(speed)
     classes = dict(before.classes)
     for route, learnt in state.classes.items():

@@ -20,6 +20,10 @@ class Outside(Protocol):
         """Return why `ask` may not go to `target` for about `usd`, or None."""
         ...
 
+    def doubts(self, target: str, now_s: float) -> bool:
+        """Return whether but one call at a time may go to `target`, to find out how it is."""
+        ...
+
     def sent(self, target: str, ask: Ask, usd: float, now_s: float) -> None:
         """Note that it went."""
         ...
@@ -47,6 +51,10 @@ class Open:
     def bars(self, target: str, ask: Ask, usd: float, now_s: float) -> Reason | None:  # noqa: ARG002
         """Return None."""
         return None
+
+    def doubts(self, target: str, now_s: float) -> bool:  # noqa: ARG002
+        """Return False."""
+        return False
 
     def sent(self, target: str, ask: Ask, usd: float, now_s: float) -> None:
         """Note nothing."""

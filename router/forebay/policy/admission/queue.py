@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from forebay.policy.admission.terms import Ticket
+    from forebay.policy.admission.terms import Ask, Ticket
 
 Entry = tuple[float, int, "Ticket"]
 Key = tuple[str, str]
@@ -63,6 +63,7 @@ class Queue:
         self._weights = weights
         self._levels = (_Level(), _Level())
         self._count = 0
+        self._turn = 0
 
     def __len__(self) -> int:
         return self._count
@@ -95,6 +96,9 @@ class Queue:
     def heads(self, look: int, shut: Callable[[Ticket], bool] = _open) -> Iterator[Ticket]:
         """Yield who may be placed next, in that order: of each level `look`, of each tier one.
 
+        Behind them comes the first of another line, of each level one and another each time: what
+        keeps those that come first from being placed may keep nobody else.
+
         The queue may not change while it is read; read it anew after each placement.
 
         Args:
@@ -102,21 +106,36 @@ class Queue:
             shut: Whether all of a ticket's class at its target are barred: nobody stands
                 behind them.
         """
+        self._turn += 1
         for level in self._levels:
             left = look
+            behind: list[Ticket] = []
             waiting = [tier for tier in level.tiers.values() if tier.waits]
             for tier in sorted(waiting, key=_given):
                 lines = [line for line in tier.lines.values() if line and not shut(line[0][2])]
+                seen: set[Key] = set()
                 for _, _, ticket in islice(merge(*lines), max(1, left)):
                     left -= 1
+                    seen.add(_key(ticket))
                     yield ticket
+                behind += [line[0][2] for line in lines if _key(line[0][2]) not in seen]
+            if behind:
+                yield behind[self._turn % len(behind)]
+
+    def waiting(self, ask: Ask) -> int:
+        """Return how many wait in the tier, and among those that may leave or not, of an ask."""
+        tier = self._levels[_level(ask)].tiers.get(self._name(ask))
+        return 0 if tier is None else sum(map(len, tier.lines.values()))
 
     def _level(self, ticket: Ticket) -> _Level:
-        return self._levels[0 if ticket.ask.terms.spill_to is None else 1]
+        return self._levels[_level(ticket.ask)]
+
+    def _name(self, ask: Ask) -> str:
+        # Tiers come from outside: those that nobody named share one line, or they would multiply.
+        return ask.tier if ask.tier in self._weights else ""
 
     def _tier(self, level: _Level, ticket: Ticket) -> _Tier:
-        # Tiers come from outside: those that nobody named share one line, or they would multiply.
-        name = ticket.ask.tier if ticket.ask.tier in self._weights else ""
+        name = self._name(ticket.ask)
         tier = level.tiers.get(name)
         if tier is None:
             tier = level.tiers[name] = _Tier(self._weights.get(name, 1.0))
@@ -125,6 +144,11 @@ class Queue:
 
 def _key(ticket: Ticket) -> Key:
     return ticket.ask.terms.route, ticket.ask.target
+
+
+def _level(ask: Ask) -> int:
+    """Return 1 for those that may leave, and those that are promised nothing."""
+    return 0 if ask.terms.spill_to is None and ask.terms.promised else 1
 
 
 def _given(tier: _Tier) -> float:

@@ -47,6 +47,9 @@ SILENT_S = 1.0
 """A stream that brought no token for so long does not time its engine's steps: another one does,
 or the clock. Its client may be slow to read."""
 
+SILENT, SILENT_LEAST_S = 3.0, 1.0
+"""A first token is overdue after so many times what was expected, which is so much at least."""
+
 FORGET_S = 30.0
 """An engine that nobody called for so long is thought better of, halfway to how it was described:
 one that seems too slow for every promise is never called, and could never disprove it."""
@@ -133,22 +136,27 @@ class Replica:
         used = scrape.kv_used * self.spec.kv_tokens
         self.foreign_kv = max(0, int(used) - self.kv) if self.foreign else 0
 
-    def inside_at(self, now_s: float) -> int:
-        """Return all requests inside now; a scrape that has grown too old is forgotten first."""
+    def age(self, now_s: float) -> None:
+        """Forget a scrape that has grown too old."""
         if self.scrape is not None and now_s - self.scrape.at_s > STALE_S:
             self.scrape = None
             self.foreign = self.foreign_kv = self.foreign_waiting = 0
-        return self.inside
 
     def able(self, now_s: float) -> bool:
         """Return whether the replica may be called, as usual or to find out whether it works."""
         return self.ours and (self.health.takes(now_s) or self.health.may_probe(now_s))
 
     def judged(self, ticket: Ticket, outcome: Outcome, now_s: float) -> None:
-        """Take in how a call ended, for the replica's health."""
+        """Take in how a call ended, for the replica's health.
+
+        One that ended without a word, whoever ended it, is the replica's fault when a first token
+        was due long before: what hangs answers no probe of ours either, and draws calls for ever.
+        """
+        due_s = SILENT * max(SILENT_LEAST_S, ticket.expected_s - ticket.placed_s)
+        wordless = ticket.first_s is None and now_s - ticket.placed_s > due_s
         if outcome == "served":
             self.health = self.health.served(now_s, ticket.placed_s)
-        elif outcome == "failed":
+        elif outcome == "failed" or wordless:
             self.health = self.health.failed(now_s, ticket.placed_s)
         else:
             self.health = self.health.abandoned(ticket.placed_s)

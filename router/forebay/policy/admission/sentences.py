@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forebay.policy.admission.judge import look
+from forebay.policy.admission.judge import ALL, look
 from forebay.values import Prediction, Reason
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def against(state: State, ask: Ask, why: Reason, now_s: float) -> str:
     if pool is None:
         return _at_cloud(state, ask, why)
     if why is Reason.WAITING_FULL:
-        return f"{len(pool.queue)} requests wait for it already"
+        return f"{pool.queue.waiting(ask)} requests wait for it already"
     nearest = min(pool.replicas.values(), key=lambda one: one.inside, default=None)
     return "it has no replica" if nearest is None else _nearest(state, ask, nearest, why, now_s)
 
@@ -53,7 +53,7 @@ def _nearest(state: State, ask: Ask, replica: Replica, why: Reason, now_s: float
     if why not in (Reason.SLO_AT_RISK, Reason.DEADLINE_AT_RISK, Reason.PREFILL_AHEAD):
         return _counted(replica, why)
     place, learnt = state.places[ask.target], state.learnt(ask.terms)
-    found = look(ask, replica, place, learnt, now_s, kept=True)
+    found = look(ask, replica, place, learnt, now_s, reserves=ALL)
     if why is Reason.DEADLINE_AT_RISK and ask.deadline_s is not None:
         # Where a limit is met nothing is predicted: it stands in the way before any token.
         ttft_s, left_s = found.ahead.ttft_s, max(0.0, ask.deadline_s - now_s)

@@ -3,66 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from heapq import nsmallest
 from typing import TYPE_CHECKING
 
-from forebay.policy.admission.affinity import Homes
 from forebay.policy.admission.exits import Exits
 from forebay.policy.admission.feedback import ClassFeedback
 from forebay.policy.admission.memory import Memory
+from forebay.policy.admission.pool import Pool
 from forebay.policy.admission.queue import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from forebay.policy.admission.outside import Outside
-    from forebay.policy.admission.replica import Replica
     from forebay.policy.admission.terms import Place, Terms, Ticket
-
-CANDIDATES = 4
-"""Least loaded replicas that a request is held against where a pool has more."""
-
-LONGEST_RETRY_S = 60.0
-
-
-@dataclass(slots=True)
-class Pool:
-    """Replicas that serve the same targets, and who waits for them.
-
-    Until `guarded_until_s` some KV cache is kept for classes that may not leave; `gap_s` is the
-    mean time between two placements.
-    """
-
-    queue: Queue
-    replicas: dict[str, Replica] = field(default_factory=dict)
-    homes: Homes = field(default_factory=Homes)
-    guarded_until_s: float = float("-inf")
-    placed_s: float = 0.0
-    gap_s: float = 1.0
-
-    def candidates(self, now_s: float) -> list[Replica]:
-        """Return replicas that may be called, the least loaded first where there are many."""
-        able = [one for one in self.replicas.values() if one.able(now_s)]
-        if len(able) <= CANDIDATES:
-            return able
-        return nsmallest(CANDIDATES, able, key=_load)
-
-    def home(self, blocks: tuple[int, ...], now_s: float) -> Replica | None:
-        """Return the replica that was last sent most of such a beginning, if it may be called."""
-        name = self.homes.find(blocks)
-        replica = None if name is None else self.replicas.get(name)
-        return replica if replica is not None and replica.able(now_s) else None
-
-    def placed(self, now_s: float) -> None:
-        """Note that a request was placed."""
-        gap_s = min(LONGEST_RETRY_S, now_s - self.placed_s)
-        self.gap_s += 0.05 * (gap_s - self.gap_s)
-        self.placed_s = now_s
-
-    def retry_s(self) -> float:
-        """Return when room is likely for one more than those that wait."""
-        return min(LONGEST_RETRY_S, max(1.0, self.gap_s * (len(self.queue) + 1)))
 
 
 class State:
@@ -109,7 +62,7 @@ class State:
         late_first = terms.ttft_s is not None and first_s - ask.arrived_s > terms.ttft_s
         slow = terms.tpot_s is not None and tpot_s is not None and tpot_s > terms.tpot_s
         late = slow or (terms.e2e_s is not None and now_s - ask.arrived_s > terms.e2e_s)
-        learnt.answered(ticket.tokens)
+        learnt.answered(ticket.tokens, now_s)
         if ticket.replica is None:
             self.exits.clouds[ticket.target].saw(first_s - ticket.placed_s, tpot_s, now_s)
             learnt.cloud_answered(missed=late_first or late)
@@ -122,8 +75,3 @@ class State:
             ticket.replica.paced(ticket, tpot_s)
         learnt.ttft.learn(now_s, missed=late_first, allowed=allowed)
         learnt.rate.learn(now_s, missed=late, allowed=allowed)
-
-
-def _load(replica: Replica) -> float:
-    c = replica.coefficients
-    return replica.line.left * c.d_s + replica.inside * c.b_s

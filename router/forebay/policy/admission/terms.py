@@ -88,9 +88,10 @@ class ReplicaSpec:
 class Ask:
     """One request before one rung of its ladder.
 
-    `room_tokens` is the longest prompt the target takes; `whole` is False where counting ended
-    once that was passed. `blocks` are hashes of the prompt's blocks, each of all before it.
-    `spent_usd` is what the request has cost already, on other rungs.
+    `room_tokens` is the longest prompt the target takes, `weaker_room_tokens` that of the one the
+    class may step down to; `whole` is False where counting ended once the first was passed.
+    `blocks` are hashes of the prompt's blocks, each of all before it. `spent_usd` is what the
+    request has cost already, on other rungs.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Ask:
     tier: str = ""
     blocks: tuple[int, ...] = ()
     spent_usd: float = 0.0
+    weaker_room_tokens: int = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
