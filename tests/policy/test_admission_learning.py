@@ -26,7 +26,7 @@ from forebay.policy.admission.affinity import BLOCK_TOKENS, MOST_BLOCKS, PrefixC
 from forebay.policy.admission.cloud import ENOUGH, FORGET_S, WINDOW, CloudLatency, Quantiles
 from forebay.policy.admission.controller import REFITS
 from forebay.policy.admission.feedback import ETA, HIGHEST, LOWEST, QUIET_S, ClassFeedback, Margin
-from forebay.policy.admission.judge import Reserves, look
+from forebay.policy.admission.judge import Reserves, bar, look
 from forebay.policy.admission.model import FLOOR, fit
 from forebay.policy.admission.replica import FORGET_S as IDLE_S
 from forebay.policy.admission.replica import REFIT_EVERY
@@ -223,7 +223,8 @@ def test_more_distrust_never_admits_more(prompt, streams, waited_s, margins, ter
     for log in sorted(margins):
         learnt = ClassFeedback(ttft=Margin(log, 0.0), rate=Margin(log, 0.0))
         local = made.state.places["local"]
-        found = look(asked, replica(made), local, learnt, 0.0, reserves=NOTHING)
+        held, view = bar(asked, learnt, 0.0), replica(made).view(0.0)
+        found = look(held, replica(made), view, local, 0.0, reserves=NOTHING)
         admitted.append(found.against is None)
     assert admitted != [False, True]
 

@@ -134,8 +134,8 @@ class Controller:
                 pool.guarded_until_s = now_s + GUARD_S
             if ask.terms.promised:
                 pool.promised_until_s = now_s + GUARD_S
-            if ticket.why is not Reason.WAITING_FULL:
-                pool.queue.push(ticket)
+            waits = ticket.why is not Reason.WAITING_FULL
+            if waits and pool.queue.push(ticket) < decide.LOOK:
                 self._stir(self.state.places[ask.target].pool)
         self._time(ticket)
         return ticket
@@ -183,7 +183,9 @@ class Controller:
             state.exits.ended(ticket.target, outcome, ticket.placed_s, now_s)
         if ticket.ask.terms.max_inflight is not None:
             # One of its class may wait for a pool that nothing else happens to.
-            self._dirty.update(dict.fromkeys(state.pools))
+            for name, pool in state.pools.items():
+                pool.freed()
+                self._stir(name)
         if outcome == "served" and ticket.first_s is not None:
             state.learn(ticket, ticket.first_s, now_s)
 
@@ -326,8 +328,8 @@ class Controller:
         replica, learnt = look.replica, self.state.learnt(ticket.ask.terms)
         pool = self.state.pools[replica.spec.pool]
         ticket.replica = replica
-        ticket.expected_s = now_s + look.ahead.ttft_s
-        ticket.expected_tpot_s = look.ahead.tpot_s
+        ticket.expected_s = now_s + look.ttft_s
+        ticket.expected_tpot_s = look.tpot_s
         replica.place(ticket, look.prefill, caution(replica, learnt, now_s), now_s)
         pool.homes.sent(ticket.ask.blocks, replica.spec.name)
         c = replica.coefficients

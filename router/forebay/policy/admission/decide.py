@@ -1,4 +1,7 @@
-"""Where a request goes: the rule, read from what is known; nothing here changes anything."""
+"""Where a request goes: the rule, read from what is known.
+
+Nothing here changes anything, but for the note of who was looked at in vain.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission.exits import LIKELY
-from forebay.policy.admission.judge import ALL, look
+from forebay.policy.admission.judge import ALL, bar, look
 from forebay.policy.admission.sentences import against
 from forebay.values import Admit, Downgrade, Placement, Prediction, Reason, Refuse, Spill
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from forebay.policy.admission.judge import Look
     from forebay.policy.admission.pool import Pool
-    from forebay.policy.admission.replica import Replica
+    from forebay.policy.admission.replica import Replica, View
     from forebay.policy.admission.state import State
     from forebay.policy.admission.terms import Ask, Ticket
 
@@ -55,10 +58,15 @@ def next_placed(state: State, pool: Pool, now_s: float) -> tuple[Ticket, Verdict
     if not candidates:
         ticket = next(pool.queue.heads(1))
         return ticket, last(state, ticket, now_s)
+    views: dict[Replica, View] = {}
+    tried = pool.tried(now_s)
     for ticket in pool.queue.heads(LOOK, partial(_shut, state, candidates)):
-        best = _best(state, ticket, ticket.ask.target, candidates, now_s)
+        if ticket in tried:
+            continue
+        best = _best(state, ticket, ticket.ask.target, candidates, now_s, views=views)
         if best is not None:
             return ticket, _admitted(ticket.ask, best, now_s, Reason.HEADROOM)
+        tried.add(ticket)
     return None
 
 
@@ -78,7 +86,7 @@ def last(state: State, ticket: Ticket, now_s: float) -> Verdict:
         return _at_cloud(state, ask, now_s)
     if ticket.why is not Reason.WAITING_FULL:
         candidates = pool.candidates(now_s)
-        best = _best(state, ticket, ask.target, candidates, now_s, binding=True)
+        best = _best(state, ticket, ask.target, candidates, now_s, views={}, binding=True)
         if best is not None:
             return _admitted(ask, best, now_s, Reason.HEADROOM)
     return _leave(state, ticket, ticket.why or Reason.ENGINE_DOWN, now_s)
@@ -91,20 +99,25 @@ def _best(
     candidates: list[Replica],
     now_s: float,
     *,
+    views: dict[Replica, View],
     binding: bool = False,
 ) -> Look | None:
     """Return the replica with the soonest first token among those that fit, or say why none.
 
-    When `binding`, a line of prompts before it is no reason to wait any more.
+    `views` are kept for the next ticket of the same moment. When `binding`, a line of prompts
+    before it is no reason to wait any more.
     """
     ask, place = ticket.ask, state.places[target]
     ticket.why = _anywhere(state, ask, target)
     if ticket.why is not None:
         return None
     pool = state.pools[place.pool]
-    learnt, best, reserves = state.learnt(ask.terms), None, pool.reserves(now_s)
+    reserves = pool.reserves(now_s)
+    held, best = bar(ask, state.learnt(ask.terms), now_s), None
     for replica in _with_home(pool, ask, candidates, now_s):
-        found = look(ask, replica, place, learnt, now_s, reserves=reserves)
+        if (view := views.get(replica)) is None:
+            view = views[replica] = replica.view(now_s)
+        found = look(held, replica, view, place, now_s, reserves=reserves)
         patience = binding and found.against is Reason.PREFILL_AHEAD
         if found.against is not None and not patience:
             ticket.why = ticket.why or found.against
@@ -120,10 +133,10 @@ def _better(found: Look, best: Look) -> bool:
 
     Its first token comes sooner; or about as soon, and those after it faster.
     """
-    sooner_s = best.ahead.ttft_s - found.ahead.ttft_s
-    if abs(sooner_s) > ALIKE * best.ahead.ttft_s:
+    sooner_s = best.ttft_s - found.ttft_s
+    if abs(sooner_s) > ALIKE * best.ttft_s:
         return sooner_s > 0
-    return found.ahead.tpot_s < best.ahead.tpot_s
+    return found.tpot_s < best.tpot_s
 
 
 def _with_home(pool: Pool, ask: Ask, candidates: list[Replica], now_s: float) -> Sequence[Replica]:
@@ -189,7 +202,7 @@ def _weaker(state: State, ticket: Ticket, now_s: float) -> Look | None:
     pool = state.pool(target) if target is not None else None
     if target is None or pool is None:
         return None
-    why, best = ticket.why, _best(state, ticket, target, pool.candidates(now_s), now_s)
+    why, best = ticket.why, _best(state, ticket, target, pool.candidates(now_s), now_s, views={})
     ticket.why = why
     return best
 
@@ -203,16 +216,15 @@ def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
     pool, place = state.pool(ask.target), state.places[ask.target]
     if pool is None or len(pool.queue):
         return None
-    learnt = state.learnt(ask.terms)
+    held = bar(ask, state.learnt(ask.terms), now_s)
     for replica in pool.candidates(now_s):
         busy = replica.inside > IDLE_SHARE * min(
             replica.spec.max_batch, place.max_inflight or replica.spec.max_batch
         )
         if busy or replica.line.pending:
             continue
-        found = look(ask, replica, place, learnt, now_s, reserves=ALL)
-        tightest_s = replica.tightest_s()
-        harms = tightest_s is not None and found.ahead.tpot_s > tightest_s
+        found = look(held, replica, replica.view(now_s), place, now_s, reserves=ALL)
+        harms = found.tpot_s > replica.tightest_s()
         if found.against in (None, Reason.SLO_AT_RISK) and not harms:
             return found
     return None

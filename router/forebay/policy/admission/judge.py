@@ -7,14 +7,14 @@ breaking that of a stream inside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from forebay.values import Prediction, Reason
 
 if TYPE_CHECKING:
     from forebay.policy.admission.feedback import ClassFeedback
-    from forebay.policy.admission.replica import Replica
+    from forebay.policy.admission.replica import Replica, View
     from forebay.policy.admission.terms import Ask, Place
 
 BIND_LATE_S = 0.12
@@ -43,22 +43,58 @@ UNKNOWN = Prediction(0.0, 0.0, 0.0)
 """What is predicted where a limit alone decides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What a request would find at a replica: the first reason against it, and the prediction.
 
-    `ahead` counts from now, not from the request's arrival.
+    The prediction counts from now, not from the request's arrival.
     """
 
     replica: Replica
     against: Reason | None
-    ahead: Prediction = UNKNOWN
+    ttft_s: float = 0.0
+    tpot_s: float = 0.0
+    e2e_s: float = 0.0
     prefill: int = 0
 
     def predicted(self, elapsed_s: float) -> Prediction:
         """Return the prediction as decisions carry it: from arrival, `elapsed_s` ago."""
-        ahead = self.ahead
-        return Prediction(elapsed_s + ahead.ttft_s, ahead.tpot_s, elapsed_s + ahead.e2e_s)
+        return Prediction(elapsed_s + self.ttft_s, self.tpot_s, elapsed_s + self.e2e_s)
+
+
+class Bar(NamedTuple):
+    """What predictions for one request are held against now, the same at every replica.
+
+    `ttft_s` and `e2e_s` are what is left of its promises, infinite where nothing is promised or a
+    miss is no reason to leave. Predictions are multiplied by the factors, which the class's own
+    misses have taught, and get `spreads` mean errors on top: none of a class that may not leave,
+    for whoever has nowhere else to go is better off with a fair chance than refused. `tokens` is
+    how long its answer may grow.
+    """
+
+    ask: Ask
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    ttft_factor: float
+    rate_factor: float
+    spreads: float
+    tokens: float
+
+
+def bar(ask: Ask, learnt: ClassFeedback, now_s: float) -> Bar:
+    """Return what predictions for a request are held against now."""
+    terms, elapsed_s = ask.terms, now_s - ask.arrived_s
+    held = terms.at_risk
+    return Bar(
+        ask,
+        terms.ttft_s - elapsed_s if held and terms.ttft_s is not None else inf,
+        terms.tpot_s if held and terms.tpot_s is not None else inf,
+        terms.e2e_s - elapsed_s if held and terms.e2e_s is not None else inf,
+        learnt.ttft.factor(now_s),
+        learnt.rate.factor(now_s),
+        0.0 if terms.spill_to is None else SPREADS,
+        min(float(ask.max_tokens), learnt.longest_tokens(now_s)),
+    )
 
 
 def caution(replica: Replica, learnt: ClassFeedback, now_s: float) -> float:
@@ -67,22 +103,22 @@ def caution(replica: Replica, learnt: ClassFeedback, now_s: float) -> float:
 
 
 def pace(ask: Ask, replica: Replica, learnt: ClassFeedback, now_s: float) -> tuple[float, float]:
-    """Return TTFT and TPOT that an idle replica would be held to have."""
+    """Return TTFT and TPOT that an idle replica would be held to have, for one that may leave."""
     ttft_s, tpot_s = replica.idle(ask.prompt_tokens)
-    return _held_s(ask, replica, learnt, ttft_s, now_s), tpot_s * caution(replica, learnt, now_s)
+    first_s = ttft_s * learnt.ttft.factor(now_s) + SPREADS * replica.ttft_spread_s
+    return first_s, tpot_s * caution(replica, learnt, now_s)
 
 
 def limit(
-    ask: Ask, replica: Replica, place: Place, now_s: float, *, reserves: Reserves
+    ask: Ask, replica: Replica, view: View, place: Place, reserves: Reserves
 ) -> Reason | None:
     """Return the first limit that one more request would break.
 
     A class that is promised something is not sent to wait inside an engine, for a slot or for
     memory: nobody could say how long. One that is promised nothing may, where nobody else asks.
     """
-    replica.age(now_s)
-    spec, inside = replica.spec, replica.inside
-    scrape, outside = replica.scrape, ask.terms.promised or reserves.slots
+    spec, scrape, inside = replica.spec, replica.scrape, view.inside
+    outside = ask.terms.promised or reserves.slots
     if outside and inside >= spec.max_batch:
         return Reason.TARGET_FULL
     if place.max_inflight is not None and inside >= place.max_inflight:
@@ -94,82 +130,47 @@ def limit(
         if scrape.kv_used >= place.kv_ceiling:
             return Reason.KV_CACHE_FULL
     share = 1.0 - KV_KEPT if reserves.kv and ask.terms.spill_to is not None else 1.0
-    needed = replica.reserved + replica.foreign_kv + ask.prompt_tokens + ask.max_tokens
+    needed = view.used + ask.prompt_tokens + ask.max_tokens
     if outside and inside and needed > spec.kv_tokens * share:
         return Reason.KV_CACHE_FULL
     return None
 
 
 def look(
-    ask: Ask,
-    replica: Replica,
-    place: Place,
-    learnt: ClassFeedback,
-    now_s: float,
-    *,
-    reserves: Reserves,
+    held: Bar, replica: Replica, view: View, place: Place, now_s: float, *, reserves: Reserves
 ) -> Look:
     """Return what a request would find at `replica`, by limits and by prediction."""
-    against = limit(ask, replica, place, now_s, reserves=reserves)
+    ask = held.ask
+    against = limit(ask, replica, view, place, reserves)
     if against is not None:
         return Look(replica, against)
     cached = replica.cache.tokens(ask.blocks) if ask.blocks else 0
     prefill = max(1, ask.prompt_tokens - cached)
-    backlog = replica.backlog(now_s)
-    # From now on; what has passed is added last, for no factor applies to it.
-    tokens = learnt.longest_tokens(now_s)
-    ahead = Prediction(*replica.ahead_s(ask, backlog, prefill, tokens, now_s))
-    if ask.deadline_s is not None and now_s + ahead.ttft_s > ask.deadline_s:
+    ttft_s, tpot_s = view.ahead_s(ask.prompt_tokens, prefill)
+    e2e_s = ttft_s + held.tokens * tpot_s
+    if ask.deadline_s is not None and now_s + ttft_s > ask.deadline_s:
         against = Reason.DEADLINE_AT_RISK
-    elif _breaks(ask, replica, learnt, ahead, now_s):
+    elif _late(held, view, ttft_s, tpot_s) or _harms(held, view, tpot_s):
         against = Reason.SLO_AT_RISK
-    elif ask.terms.spill_to is not None and (
-        backlog * replica.coefficients.d_s * BIND_FACTOR > BIND_LATE_S
-    ):
+    elif ask.terms.spill_to is not None and view.backlog * view.d_s * BIND_FACTOR > BIND_LATE_S:
         against = Reason.PREFILL_AHEAD
-    return Look(replica, against, ahead, prefill)
+    return Look(replica, against, ttft_s, tpot_s, e2e_s, prefill)
 
 
-def _breaks(
-    ask: Ask, replica: Replica, learnt: ClassFeedback, ahead: Prediction, now_s: float
-) -> bool:
-    """Return whether the promise would break, or that of a stream inside."""
-    if ask.terms.at_risk and _late(ask, replica, learnt, ahead, now_s):
+def _late(held: Bar, view: View, ttft_s: float, tpot_s: float) -> bool:
+    """Return whether an answer would break its class's promise, by predictions as trusted."""
+    if ttft_s * held.ttft_factor + held.spreads * view.ttft_spread_s > held.ttft_s:
         return True
-    tightest_s = replica.tightest_s()
-    if tightest_s is None:
-        return False
-    if ask.terms.spill_to is None:
-        tightest_s *= 1.0 + SPREADS * replica.tpot_spread  # held to the promise, not to its tail
-    return ahead.tpot_s > tightest_s
+    factor = held.rate_factor * (1.0 + held.spreads * view.tpot_spread)
+    if tpot_s * factor > held.tpot_s:
+        return True
+    return (ttft_s + held.tokens * tpot_s) * factor > held.e2e_s
 
 
-def _late(
-    ask: Ask, replica: Replica, learnt: ClassFeedback, ahead: Prediction, now_s: float
-) -> bool:
-    """Return whether an answer would break its class's promise, by predictions as trusted.
+def _harms(held: Bar, view: View, tpot_s: float) -> bool:
+    """Return whether a stream inside would lose its promise.
 
-    They are held against it with what the class's own misses have taught and, of a class that
-    may leave, with the errors that this replica's predictions have had: whoever has nowhere else
-    to go is better off with a fair chance than refused.
+    Those who may not leave are held to the promise itself, not to its tail.
     """
-    terms, elapsed_s = ask.terms, now_s - ask.arrived_s
-    if terms.ttft_s is not None:
-        first_s = _held_s(ask, replica, learnt, ahead.ttft_s, now_s)
-        if elapsed_s + first_s > terms.ttft_s:
-            return True
-    if terms.tpot_s is None and terms.e2e_s is None:
-        return False
-    leaves = terms.spill_to is not None
-    factor = caution(replica, learnt, now_s) if leaves else learnt.rate.factor(now_s)
-    if terms.tpot_s is not None and ahead.tpot_s * factor > terms.tpot_s:
-        return True
-    return terms.e2e_s is not None and elapsed_s + ahead.e2e_s * factor > terms.e2e_s
-
-
-def _held_s(
-    ask: Ask, replica: Replica, learnt: ClassFeedback, ttft_s: float, now_s: float
-) -> float:
-    """Return a predicted TTFT as it is held against the promise."""
-    spread_s = SPREADS * replica.ttft_spread_s if ask.terms.spill_to is not None else 0.0
-    return ttft_s * learnt.ttft.factor(now_s) + spread_s
+    tail = 1.0 if held.spreads else 1.0 + SPREADS * view.tpot_spread
+    return tpot_s > view.tightest_s * tail

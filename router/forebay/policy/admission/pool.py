@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from forebay.policy.admission.model import Speed
     from forebay.policy.admission.queue import Queue
     from forebay.policy.admission.replica import Replica
+    from forebay.policy.admission.terms import Ticket
 
 CANDIDATES = 4
 """Replicas that a request is held against: the least loaded known, the last of them in turn, so
@@ -59,6 +60,8 @@ class Pool:
     _ring: list[Replica] = field(default_factory=list)
     _turn: int = 0
     _near: dict[Replica, None] = field(default_factory=dict)
+    _tried: set[Ticket] = field(default_factory=set)
+    _tried_s: float = 0.0
 
     # ---- replicas -------------------------------------------------------------------------
 
@@ -76,6 +79,7 @@ class Pool:
 
     def touched(self, replica: Replica) -> None:
         """Look at a replica next: something happened to it."""
+        self._tried.clear()
         if self.replicas.get(replica.spec.name) is replica:
             self._near[replica] = None
 
@@ -111,6 +115,7 @@ class Pool:
 
     def _changed(self) -> None:
         self._ring, self._near = list(self.replicas.values()), {}
+        self._tried.clear()
 
     def _next(self, count: int) -> list[Replica]:
         """Return so many replicas, those in whose turn it is."""
@@ -119,6 +124,17 @@ class Pool:
         return ring[at : at + count] + ring[: max(0, at + count - len(ring))]
 
     # ---- who waits ------------------------------------------------------------------------
+
+    def tried(self, now_s: float) -> set[Ticket]:
+        """Return who was found to fit nowhere at this moment; placing others makes none fit."""
+        if now_s != self._tried_s:
+            self._tried.clear()
+            self._tried_s = now_s
+        return self._tried
+
+    def freed(self) -> None:
+        """Note that somebody may fit now though nothing happened to a replica."""
+        self._tried.clear()
 
     def reserves(self, now_s: float) -> Reserves:
         """Return what is kept for those who asked lately and have nothing else."""

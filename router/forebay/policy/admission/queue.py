@@ -11,7 +11,7 @@ where the others stand, with neither a claim nor a debt from before.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
@@ -68,15 +68,18 @@ class Queue:
     def __len__(self) -> int:
         return self._count
 
-    def push(self, ticket: Ticket) -> None:
-        """Let a ticket wait."""
+    def push(self, ticket: Ticket) -> int:
+        """Let a ticket wait; return how many of its line stand before it."""
         level = self._level(ticket)
         tier = self._tier(level, ticket)
         if not tier.waits:
             tier.given_s = max(tier.given_s, level.now_s)
         line = tier.lines.setdefault(_key(ticket), [])
-        insort(line, (ticket.leave_s, ticket.number, ticket))
+        entry = ticket.leave_s, ticket.number, ticket
+        at = bisect_left(line, entry[:2])
+        line.insert(at, entry)
         self._count += 1
+        return at
 
     def remove(self, ticket: Ticket) -> None:
         """Take a ticket out, wherever it stands; one that does not wait here is let be."""

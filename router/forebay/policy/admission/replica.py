@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from forebay.policy.admission.affinity import PrefixCache
 from forebay.policy.admission.line import PromptLine
@@ -12,7 +12,7 @@ from forebay.policy.admission.model import Sample, Speed, fit, steps_to_first_to
 from forebay.policy.health import Health
 
 if TYPE_CHECKING:
-    from forebay.policy.admission.terms import Ask, Outcome, ReplicaSpec, Ticket
+    from forebay.policy.admission.terms import Outcome, ReplicaSpec, Ticket
     from forebay.values import Scrape
 
 STALE_S = 5.0
@@ -53,6 +53,39 @@ SILENT, SILENT_LEAST_S = 3.0, 1.0
 FORGET_S = 30.0
 """An engine that nobody called for so long is thought better of, halfway to how it was described:
 one that seems too slow for every promise is never called, and could never disprove it."""
+
+
+class View(NamedTuple):
+    """One engine at one moment, as every request that looks at it then finds it.
+
+    `inside` requests, `used` tokens of KV cache promised, `backlog` prompt tokens to take in;
+    a step begins after `begins_s`, takes `step_s` and has `room` for prompt tokens; with one more
+    stream it takes `alone_s`, without its context and without the prompts that come between,
+    `prompts_per_s` of late. No TPOT may be predicted above `tightest_s`, or a stream inside loses
+    its promise.
+    """
+
+    inside: int
+    used: int
+    backlog: float
+    begins_s: float
+    step_s: float
+    room: float
+    alone_s: float
+    c_s: float
+    d_s: float
+    prompts_per_s: float
+    tightest_s: float
+    ttft_spread_s: float
+    tpot_spread: float
+
+    def ahead_s(self, prompt_tokens: int, prefill: int) -> tuple[float, float]:
+        """Return TTFT and TPOT from now on of one more prompt, `prefill` of it not cached."""
+        prompts = self.backlog + prefill
+        steps = max(1.0, math.ceil(prompts / self.room))
+        ttft_s = self.begins_s + steps * self.step_s + self.d_s * prompts
+        share = min(BUSIEST, (self.prompts_per_s + prefill / ARRIVALS_S) * self.d_s)
+        return ttft_s, (self.alone_s + self.c_s * prompt_tokens) / (1.0 - share)
 
 
 class Replica:
@@ -166,40 +199,35 @@ class Replica:
         self._advance(now_s)
         return self.line.left + self.foreign_waiting * GUESSED_PROMPT
 
-    def tightest_s(self) -> float | None:
+    def tightest_s(self) -> float:
         """Return the strictest TPOT that a prediction must keep for the requests inside."""
-        return min(self._tight, default=None)
-
-    def prefill_share(self, now_s: float, more: int) -> float:
-        """Return the share of the engine's time that prompts take, with one of `more` tokens."""
-        tokens_per_s, at_s = self._arrivals
-        rate = tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S) + more / ARRIVALS_S
-        return min(BUSIEST, rate * self.coefficients.d_s)
+        return min(self._tight, default=math.inf)
 
     # ---- what a further request would find ---------------------------------------------
 
-    def ahead_s(
-        self, ask: Ask, backlog: float, prefill: int, output_tokens: float, now_s: float
-    ) -> tuple[float, float, float]:
-        """Return TTFT, TPOT and E2E from `now_s` on for one more request.
-
-        Args:
-            ask: The request.
-            backlog: Prompt tokens that the engine takes in before its own.
-            prefill: Those of its own prompt that are not cached.
-            output_tokens: How long answers of its class grow.
-            now_s: The time.
-        """
+    def view(self, now_s: float) -> View:
+        """Return what any further request would find here at `now_s`."""
+        self.age(now_s)
+        backlog = self.backlog(now_s)
         c, streams = self.coefficients, len(self.running) + self.foreign
-        step_s = c.a_s + c.b_s * streams + c.c_s * (self.kv + self.foreign_kv)
-        prompts = backlog + prefill
-        steps = steps_to_first_token(prompts, streams, self.spec.step_tokens)
-        begun_s = 0.5 * step_s if streams else 0.0
-        ttft_s = self.lag_s + begun_s + steps * step_s + c.d_s * prompts
-        kv = self.kv + self.line.prompt_tokens + self.foreign_kv + ask.prompt_tokens
-        alone_s = c.a_s + c.b_s * (self.inside + 1) + c.c_s * kv
-        tpot_s = alone_s / (1.0 - self.prefill_share(now_s, prefill))
-        return ttft_s, tpot_s, ttft_s + min(ask.max_tokens, output_tokens) * tpot_s
+        kv = self.kv + self.foreign_kv
+        step_s = c.a_s + c.b_s * streams + c.c_s * kv
+        tokens_per_s, at_s = self._arrivals
+        return View(
+            inside=self.inside,
+            used=self.reserved + self.foreign_kv,
+            backlog=backlog,
+            begins_s=self.lag_s + (0.5 * step_s if streams else 0.0),
+            step_s=step_s,
+            room=max(1.0, float(self.spec.step_tokens - streams)),
+            alone_s=c.a_s + c.b_s * (self.inside + 1) + c.c_s * (kv + self.line.prompt_tokens),
+            c_s=c.c_s,
+            d_s=c.d_s,
+            prompts_per_s=tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S),
+            tightest_s=self.tightest_s(),
+            ttft_spread_s=self.ttft_spread_s,
+            tpot_spread=self.tpot_spread,
+        )
 
     def idle(self, prompt_tokens: int) -> tuple[float, float]:
         """Return TTFT and TPOT that a prompt would find were nobody else there."""

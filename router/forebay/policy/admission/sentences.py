@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forebay.policy.admission.judge import ALL, look
+from forebay.policy.admission.judge import ALL, bar, look
 from forebay.values import Prediction, Reason
 
 if TYPE_CHECKING:
@@ -53,10 +53,11 @@ def _nearest(state: State, ask: Ask, replica: Replica, why: Reason, now_s: float
     if why not in (Reason.SLO_AT_RISK, Reason.DEADLINE_AT_RISK, Reason.PREFILL_AHEAD):
         return _counted(replica, why)
     place, learnt = state.places[ask.target], state.learnt(ask.terms)
-    found = look(ask, replica, place, learnt, now_s, reserves=ALL)
+    held = bar(ask, learnt, now_s)
+    found = look(held, replica, replica.view(now_s), place, now_s, reserves=ALL)
     if why is Reason.DEADLINE_AT_RISK and ask.deadline_s is not None:
         # Where a limit is met nothing is predicted: it stands in the way before any token.
-        ttft_s, left_s = found.ahead.ttft_s, max(0.0, ask.deadline_s - now_s)
+        ttft_s, left_s = found.ttft_s, max(0.0, ask.deadline_s - now_s)
         first = f"its first token would take about {ttft_s:.2f} s, " if ttft_s else ""
         return f"{replica.inside} requests are in flight, {first}and {left_s:.2f} s are left"
     return _promise(ask, found.predicted(now_s - ask.arrived_s))
