@@ -9,6 +9,7 @@ from policy.scene import CHAT, PLAIN, PRIVATE, ask, filled, place, scene
 
 from forebay.policy.admission import Place, Ticket
 from forebay.policy.admission.controller import SPARE_TIMERS
+from forebay.policy.admission.decide import LOOK
 from forebay.policy.admission.queue import Queue
 from forebay.values import Admit, Refuse, Spill
 
@@ -140,7 +141,7 @@ def test_when_one_of_a_full_class_ends_elsewhere_the_next_one_is_placed():
 def test_who_stood_behind_the_first_few_is_looked_at_when_one_of_them_leaves():
     made = scene(kv_tokens=2_000)
     filled(made, 1, terms=CHAT, prompt=900)
-    large = [place(made, ask(PRIVATE, prompt=1_500, name=str(n)))[0] for n in range(4)]
+    large = [place(made, ask(PRIVATE, prompt=1_500, name=str(n)))[0] for n in range(LOOK)]
     small, found = place(made, ask(PRIVATE, prompt=100))
     assert found is None
     made.forget(large[0])
