@@ -268,6 +268,10 @@ def test_who_is_promised_nothing_waits_for_a_bounded_time():
     ticket, found = place(made, ask(PLAIN))
     assert found is None
     assert ticket.leave_s == UNPROMISED_WAIT_S
+    soon, _ = place(made, ask(PLAIN, name="soon", deadline_s=1.0))
+    assert soon.leave_s == 1.0 - of(made).idle(100)[0]
+    found = dict(made.drain(soon.leave_s))[soon]
+    assert found.reason is Reason.DEADLINE_AT_RISK
     assert isinstance(dict(made.drain(UNPROMISED_WAIT_S))[ticket], Refuse)
 
 

@@ -270,12 +270,12 @@ class Controller:
         pool = state.pool(ask.target)
         if pool is None or not pool.replicas or ask.prompt_tokens > ask.room_tokens:
             return now_s
-        shared = now_s < pool.promised_until_s and terms.wait_s is None and terms.spill_to is None
-        if shared and not terms.promised:
-            last_s = now_s + UNPROMISED_WAIT_S
-            return last_s if ask.deadline_s is None else max(now_s, min(last_s, ask.deadline_s))
         learnt = state.learnt(terms)
         idle = min(one.idle(ask.prompt_tokens) for one in pool.some(now_s))
+        shared = now_s < pool.promised_until_s and terms.wait_s is None and terms.spill_to is None
+        if shared and not terms.promised:
+            last_s, deadline_s = now_s + UNPROMISED_WAIT_S, ask.deadline_s
+            return last_s if deadline_s is None else max(now_s, min(last_s, deadline_s - idle[0]))
         elsewhere = None if terms.spill_to is None else state.pool(terms.spill_to)
         if elsewhere is not None and elsewhere.replicas:
             spare = min(pace(ask, one, learnt, now_s) for one in elsewhere.some(now_s))

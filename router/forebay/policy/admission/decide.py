@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from forebay.policy.admission.state import State
     from forebay.policy.admission.terms import Ask, Ticket
 
-LOOK = 2
+LOOK = 4
 """Waiting requests of each level that one event tries."""
 
 IDLE_SHARE = 0.5
