@@ -129,7 +129,7 @@ def _speed(rows: Sequence[Row], capacities: Mapping[str, Row]) -> str:
 
 
 def _tokens_per_s(probed: Row) -> float:
-    return (probed["probe_before"]["tokens_per_s"] + probed["probe_after"]["tokens_per_s"]) / 2
+    return statistics.fmean(probed[f"probe_{when}"]["tokens_per_s"] for when in ("before", "after"))
 
 
 def _worst(rows: Sequence[Row]) -> str:

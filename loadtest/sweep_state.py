@@ -43,7 +43,8 @@ class State:
             row: Row = json.loads(line)
         except ValueError as error:
             raise SweepError(f"{self._rows}: take out the line that is no JSON: {error}") from error
-        if row["of"] != self._versions.get(row["policy"], row["of"]):
+        wanted = self._versions.get(row["policy"])
+        if wanted is not None and row.get("of") != wanted:
             raise SweepError(
                 f"{self._rows}: {row['point']} was run with another plan, policy or router; take "
                 "the checkout of then to go on, or another --out to begin anew"

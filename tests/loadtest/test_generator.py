@@ -115,7 +115,8 @@ async def test_a_mistake_in_a_sender_is_that_requests_failure():
 
 
 async def test_a_run_that_is_stopped_cuts_off_what_is_open_and_offers_no_more():
-    span = Span(1.0, 30.0)
+    said = plan(**FAST | {"duration_s": 20.0})  # longer than a machine stands still
+    span = Span(said.duration_s, 30.0)
 
     class Stops(Answers):
         async def send(self, job, clock):
@@ -123,14 +124,13 @@ async def test_a_run_that_is_stopped_cuts_off_what_is_open_and_offers_no_more():
                 span.stop.set()
             return await super().send(job, clock)
 
-    said = plan(**FAST)
     jobs = schedule(said)
     ran = await offer(jobs, {"grpc": Stops(after_s=30)}, span)
     assert [o.ended for o in ran.outcomes] == ["unfinished"] * len(ran.outcomes)
     assert 4 <= len(ran.outcomes) < len(jobs)
     assert ran.loop_late_ms
     made = judged(said, ran.outcomes, until_s=ran.stopped_s)
-    assert made.body["until_s"] == ran.stopped_s < 1.0
+    assert made.body["until_s"] == ran.stopped_s < said.duration_s
     assert made.body["offered"] == len(ran.outcomes)
 
 
@@ -143,16 +143,17 @@ async def test_a_run_that_nobody_hears_ends():
 
 
 async def test_two_generators_can_have_one_zero():
-    zeros = []
+    around = []
 
     class Notes(Answers):
         async def send(self, job, clock):
-            zeros.append(time.monotonic() - clock.now_s())
+            around.append((time.monotonic(), clock.now_s(), time.monotonic()))
             return await super().send(job, clock)
 
     span = Span(1.0, 1.0, zero_s=time.monotonic() + 0.3)
     await offer(schedule(plan(**FAST))[:3], {"grpc": Notes()}, span)
-    assert zeros == pytest.approx([span.zero_s] * 3, abs=0.001)
+    assert len(around) == 3
+    assert all(a - span.zero_s <= now_s <= b - span.zero_s for a, now_s, b in around)
 
 
 async def test_pauses_of_slow_readers_are_not_drained_away():

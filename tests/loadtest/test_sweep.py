@@ -148,6 +148,12 @@ def test_points_of_another_plan_policy_or_router_are_not_gone_on_with(ran, tmp_p
         sweeps.sweep(sweep(point_s=299), tmp_path, no_drive, lambda _: None)
 
 
+def test_points_of_before_there_were_versions_are_not_gone_on_with(ran, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row(sweep().points()[0])) + "\n")
+    with pytest.raises(SweepError, match="was run with another plan"):
+        sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+
+
 def test_a_line_that_a_kill_tore_is_told(ran, tmp_path):
     sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
     rows = tmp_path / "rows.jsonl"

@@ -187,6 +187,19 @@ def test_a_request_that_waited_on_leaves_in_the_end():
     assert made.due_s() is None
 
 
+def test_a_wait_that_breaks_is_told_to_whoever_waits():
+    outside = Shut()
+    made = scene(outside=outside)
+    filled(made, 8)
+    ticket, found = place(made, ask())
+    assert found is None
+    outside.bars = None  # whatever it is, it cannot be called
+    with pytest.raises(TypeError):
+        made.next_decision(ticket.leave_s)
+    assert ticket.state == "gone"
+    assert made.next_decision(ticket.leave_s) is None
+
+
 def test_a_cloud_with_one_place_is_promised_to_one():
     made = Controller([Place("local", "local"), replace(CLOUD, max_inflight=1), SMALL])
     first, second = (place(made, ask(name=name))[1] for name in "ab")

@@ -220,12 +220,11 @@ class Controller:
                 return self._take(*found, now_s)
         while (due_s := self.due_s()) is not None and due_s <= now_s:
             _, _, ticket = heappop(self._timers)
-            later_s = self._later_s(ticket, now_s)
-            if later_s > now_s:
-                self._postpone(ticket, later_s)
-                continue
             self.forget(ticket)
-            return self._take(ticket, decide.last(self.state, ticket, now_s), now_s)
+            later_s = self._later_s(ticket, now_s)
+            if later_s <= now_s:
+                return self._take(ticket, decide.last(self.state, ticket, now_s), now_s)
+            self._wait_on(ticket, later_s)
         return None
 
     def offer(self, ask: Ask, now_s: float) -> Offer:
@@ -293,12 +292,10 @@ class Controller:
         barred = exits.barred(ask, learnt, spill_to, usd, now_s)
         return now_s if barred is None else self._leave_s(ask, now_s)
 
-    def _postpone(self, ticket: Ticket, leave_s: float) -> None:
-        """Let a request wait longer, in the place that it then has."""
-        queue = self.state.pools[self.state.places[ticket.ask.target].pool].queue
-        queue.remove(ticket)
-        ticket.leave_s = leave_s
-        queue.push(ticket)
+    def _wait_on(self, ticket: Ticket, leave_s: float) -> None:
+        """Let a request that was to leave wait longer, in the place that it then has."""
+        ticket.state, ticket.leave_s = "waiting", leave_s
+        self.state.pools[self.state.places[ticket.ask.target].pool].queue.push(ticket)
         self._time(ticket)
 
     def _take(
