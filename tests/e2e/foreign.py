@@ -64,12 +64,21 @@ def _inputs(ids: np.ndarray, tokens: int) -> list[triton.InferInput]:
     return made
 
 
+def _of_engine(page: bytes) -> list[bytes]:
+    return [line for line in page.splitlines() if line.startswith(b"nv_trt_llm_")]
+
+
 class MetricsProxy:
-    """A metrics page between Triton and a router; `told_s` is when it last passed on the truth."""
+    """A metrics page between Triton and a router.
+
+    A page is as old as the asking for it, which nobody here sees, and no news where the engine has
+    not stepped since the one before. `told_s` is before the last news was asked for: the router had
+    not even the page before it yet.
+    """
 
     def __init__(self, behind: str) -> None:
         self.mode: Mode = "live"
-        self.told_s = 0.0
+        self.told_s = self._passed_s = 0.0
         self._behind = behind
         self._page = b""
         proxy = self
@@ -101,10 +110,13 @@ class MetricsProxy:
             return None
         if self.mode == "frozen":
             return self._page
+        before = _of_engine(self._page)
         with urllib.request.urlopen(self._behind, timeout=5) as answer:
             self._page = answer.read()
         if self.mode == "live":
-            self.told_s = time.monotonic()
+            if _of_engine(self._page) != before:
+                self.told_s = self._passed_s
+            self._passed_s = time.monotonic()
         if self.mode == "relabelled":
             return self._page.replace(b"nv_trt_llm_", b"nv_llm_")
         return self._page
