@@ -84,7 +84,6 @@ class Provider:
     bodies: list = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    left_s: float = 0.0
 
     async def serve(self, reader, writer):
         try:
@@ -97,7 +96,6 @@ class Provider:
             for step in self.by_model.get(self.bodies[-1].get("model"), self.script):
                 if step is ...:
                     await reader.read()
-                    self.left_s = asyncio.get_running_loop().time()
                     self.left.set()
                 elif isinstance(step, float):
                     await asyncio.sleep(step)

@@ -208,21 +208,21 @@ async def test_too_many_calls_are_cut():
 
 
 @pytest.mark.parametrize(
-    ("why", "script", "expected"),
+    ("script", "stall_s", "expected"),
     [
-        ("before its headers", (...,), EngineUnavailable),
-        ("after them", (HEAD, ...), EngineUnavailable),
-        ("midway", (HEAD + sse(says("a")), ...), EngineFailed),
+        pytest.param((...,), 0.05, EngineUnavailable, id="before its headers"),
+        pytest.param((HEAD, ...), 0.05, EngineUnavailable, id="after them"),
+        pytest.param((HEAD + sse(says("a")), ...), 1.0, EngineFailed, id="midway"),
     ],
 )
-async def test_silence_is_given_up(why, script, expected):
-    async with openai(*script, stall_s=0.05) as (engine, provider):
-        with pytest.raises(expected, match=r"silent for 0\.05 s"):
+async def test_silence_is_given_up(script, stall_s, expected):
+    async with openai(*script, stall_s=stall_s) as (engine, provider):
+        with pytest.raises(expected, match=f"silent for {stall_s:g} s"):
             await chunks(engine)
         await asyncio.wait_for(provider.left.wait(), 1)
 
 
-SLOW = [step for _ in range(40) for step in (sse(says("a")), 0.01)]
+SLOW = [step for _ in range(400) for step in (sse(says("a")), 0.01)]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ async def test_a_deadline_bounds_it_all(why, script):
         begun_s = loop.time()
         with pytest.raises(DeadlineExceeded):
             await chunks(engine, call(deadline_s=begun_s + 0.1))
-        assert 0.09 < loop.time() - begun_s < 0.25, why
+        assert 0.09 < loop.time() - begun_s < 2, why
 
 
 async def test_a_deadline_that_has_passed_calls_nobody():
