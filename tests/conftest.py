@@ -7,6 +7,17 @@ from pathlib import Path
 
 import pytest
 
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # NVIDIA's image, which runs tests/gpu, has none
+    pass
+else:
+    # A machine that stands still for a moment is no fault of an example.
+    settings.register_profile(
+        "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("unhurried")
+
 E2E = Path(__file__).parent / "e2e"
 
 

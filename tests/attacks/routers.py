@@ -53,7 +53,6 @@ class Router:
     """A router as its clients and its operator see it."""
 
     clients: Clients
-    pid: int
     _records: Callable[[int], list[dict[str, Any]]]
 
     def records(self, after: int = 0) -> list[dict[str, Any]]:
@@ -137,9 +136,7 @@ async def in_process(said: Mapping[str, Any], rules: Rules) -> AsyncIterator[Rou
             ports.append(await door.start())
             opened.push_async_callback(door.stop)
         asking = await opened.enter_async_context(clients(*ports))
-        yield Router(
-            asking, os.getpid(), lambda after: [store.body(r) for r in ledger.records[after:]]
-        )
+        yield Router(asking, lambda after: [store.body(r) for r in ledger.records[after:]])
 
 
 @asynccontextmanager
@@ -161,7 +158,7 @@ async def in_its_own(said: Mapping[str, Any], home: Path) -> AsyncIterator[Route
     try:
         async with clients(ports[0], ports[1]) as asking:
             await _ready(asking)
-            yield Router(asking, process.pid, lambda after: _stored(home / "records.db", after))
+            yield Router(asking, lambda after: _stored(home / "records.db", after))
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 30) == 0
         assert "Traceback" not in (home / "router.log").read_text()

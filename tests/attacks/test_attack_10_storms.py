@@ -101,8 +101,8 @@ async def test_attack_10_storms_of_all_kinds_at_once_and_after_each_other():
 @pytest.mark.parametrize("mode", ["429", "page"])
 async def test_attack_10_one_that_fails_beside_two_that_do_not_costs_nobody_an_answer(mode):
     async with storm(mode, "healthy", "healthy") as (router, providers, load):
-        load.models = ("openai_first",)
-        await load.run(router, 0.4)
+        load.models, load.rate = ("openai_first",), 20.0
+        await load.run(router, 1.2)
         await kept(router, providers, load)
         assert set(statuses(load.ended)) == {"ok"}
         assert len(providers[0].seen) < len(load.ended)

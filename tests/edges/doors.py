@@ -54,7 +54,7 @@ class Behind:
     def unready(self) -> str | None:
         return self.why
 
-    async def cancelled(self, within_s: float = 0.1) -> None:
+    async def cancelled(self, within_s: float = 1.0) -> None:
         """Assert, inside the running loop, that the engine's work ends within the time."""
         await until(lambda: not self.engine.running, within_s)
 

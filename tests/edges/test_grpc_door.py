@@ -403,7 +403,7 @@ def test_no_bytes_make_it_unknown_or_internal():
 
     unary = [path for path, streams in METHODS if not streams]
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(unary), st.binary(max_size=64))
     def property_(path, raw):
         runner.run(send(path, raw))
@@ -433,7 +433,7 @@ async def test_a_clients_deadline_becomes_the_requests_and_the_earlier_one_count
         await stub(channel).Complete(ask(context=pb.Context(deadline_ms=1000)), timeout=3)
         await stub(channel).Complete(ask())
     left = [c.deadline_s and c.deadline_s - c.request.received_s for c in back.engine.calls]
-    assert left[0] == pytest.approx(3, abs=0.2)
+    assert left[0] == pytest.approx(3, abs=1)
     assert left[1] == pytest.approx(1, abs=0.01)
     assert left[2] is None
 
@@ -444,7 +444,7 @@ async def test_a_deadline_that_passes_frees_the_engine():
         with pytest.raises(aio.AioRpcError) as caught:
             await stub(channel).Complete(ask(), timeout=0.3)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert time.monotonic() - started_s < 1
+        assert time.monotonic() - started_s < 3
         await back.cancelled()
 
 
@@ -481,7 +481,7 @@ async def test_a_client_that_stops_reading_is_bounded_and_cut():
         call = stub(channel).Generate(ask(sampling=sampling))
         await call.read()
         await back.runs()
-        await back.cancelled(GRPC.stall_s + 1)
+        await back.cancelled(GRPC.stall_s + 3)
         read = await unread(call)
     assert await call.code() is grpc.StatusCode.ABORTED
     assert "stopped reading" in await call.details()

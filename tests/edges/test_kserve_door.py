@@ -540,7 +540,7 @@ async def test_a_client_that_stops_reading_is_cut():
         await call.write(raw_request())
         await call.read()
         await back.runs()
-        await back.cancelled(GRPC.stall_s + 1)
+        await back.cancelled(GRPC.stall_s + 3)
         read = await unread(call)
     assert await call.code() is grpc.StatusCode.ABORTED
     assert read * 1000 <= 256 * 1024

@@ -12,8 +12,8 @@ from forebay.testing import LoopClock
 from forebay.values import Reason, Refuse, Scrape, Spill
 
 PATIENT = Terms("patient", ttft_s=30.0)
-HASTY = Terms("hasty", ttft_s=0.15, spill_to="cloud")
-CLOUD = Place("cloud", expect_ttft_s=0.1, expect_tpot_s=0.01)
+HASTY = Terms("hasty", ttft_s=2.1, spill_to="cloud")
+CLOUD = Place("cloud", expect_ttft_s=2.0, expect_tpot_s=0.01)
 
 
 async def admission(slots=1, outside=None):

@@ -173,12 +173,13 @@ async def test_a_flood_is_cut(why, flood, tokens):
         await asyncio.wait_for(provider.left.wait(), 1)
 
 
-async def test_an_endless_error_is_cut():
+async def test_an_endless_error_is_cut(monkeypatch):
+    monkeypatch.setattr(wire, "ERROR_S", 9.0)
     async with openai(head("503 No"), *[b"x" * 50_000] * 100, ..., stall_s=5.0) as (
         engine,
         provider,
     ):
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(2):
             with pytest.raises(EngineUnavailable, match="503"):
                 await chunks(engine)
         await asyncio.wait_for(provider.left.wait(), 1)
@@ -210,8 +211,8 @@ async def test_too_many_calls_are_cut():
 @pytest.mark.parametrize(
     ("script", "stall_s", "expected"),
     [
-        pytest.param((...,), 0.05, EngineUnavailable, id="before its headers"),
-        pytest.param((HEAD, ...), 0.05, EngineUnavailable, id="after them"),
+        pytest.param((...,), 0.6, EngineUnavailable, id="before its headers"),
+        pytest.param((HEAD, ...), 0.6, EngineUnavailable, id="after them"),
         pytest.param((HEAD + sse(says("a")), ...), 1.0, EngineFailed, id="midway"),
     ],
 )
@@ -258,6 +259,6 @@ async def test_a_deadline_that_has_passed_calls_nobody():
 )
 async def test_a_whole_answer_does_not_wait_for_a_server_that_stays(why, script):
     async with openai(*script, stall_s=5.0) as (engine, _):
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(1.5):
             got = await chunks(engine)
     assert got[-1].usage == Usage(12, 7, 4), why

@@ -90,9 +90,16 @@ async def test_a_first_token_has_a_time_of_its_own(why, script, waits, expected)
     ],
 )
 async def test_who_is_awake_and_says_nothing_is_given_up(why, before, awake, expected):
-    clock = ManualClock()
-    async with calling(*before, *(awake, 0.01) * 200, clock=clock) as (engine, _):
-        asking = asyncio.create_task(chunks(engine))
+    clock, heard = ManualClock(), []
+    async with calling(*before, *(awake, 0.01) * 200, clock=clock) as (engine, provider):
+
+        async def read():
+            async for chunk in engine.generate(call()):
+                heard.append(chunk)  # noqa: PERF401 - one by one, to be counted meanwhile
+
+        asking = asyncio.create_task(read())
+        await provider.asked.wait()
+        await until(lambda: bool(heard) or expected is EngineUnavailable, 5)
         await asyncio.wait({asking}, timeout=0.05)
         clock.time_s += IDLE_S - 1.0
         await asyncio.wait({asking}, timeout=0.05)
@@ -162,7 +169,7 @@ async def test_a_watch_is_told_of_a_silence_that_was_cut_short(why, script, said
     """The same whether a deadline ends the call or its client."""
     told, heard = Told(), []
     async with calling(*script, watch=told) as (engine, provider):
-        deadline_s = None if leaves else LoopClock().now_s() + 0.5
+        deadline_s = None if leaves else LoopClock().now_s() + 1.0
 
         async def read():
             async for chunk in engine.generate(call(deadline_s=deadline_s)):

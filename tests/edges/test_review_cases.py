@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reviewing import bodies, call, parked, queue
 
@@ -132,7 +132,7 @@ async def test_what_was_tried_and_the_draft_are_kept_and_no_moment_of_the_monoto
 ANY = st.text(st.characters(), max_size=40)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(
     texts=st.lists(ANY, min_size=1, max_size=3),
     draft=ANY,

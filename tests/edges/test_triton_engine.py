@@ -24,7 +24,7 @@ from forebay.errors import (
 from forebay.testing import ABILITIES, LoopClock, request
 from forebay.values import Call, Guide, Prepared, Sampling
 
-STALL_S = 0.1
+STALL_S = 0.3
 
 
 def files():
@@ -73,13 +73,13 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 @asynccontextmanager
-async def engine(*script):
+async def engine(*script, stall_s=5.0):
     triton, server = Triton(script), grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield TritonEngine(channel, "tensorrt_llm", FILES, LoopClock(), stall_s=STALL_S), triton
+        yield TritonEngine(channel, "tensorrt_llm", FILES, LoopClock(), stall_s=stall_s), triton
     await server.stop(None)
 
 
@@ -131,7 +131,7 @@ INTERNAL, UNAVAILABLE = grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE
     ],
 )
 async def test_misbehaviour(why, script, error):
-    async with engine(*script) as (made, _):
+    async with engine(*script, stall_s=STALL_S) as (made, _):
         with pytest.raises(error):
             await answer(made, call())
 
@@ -139,7 +139,7 @@ async def test_misbehaviour(why, script, error):
 async def test_a_deadline_reaches_triton():
     async with engine(5.0) as (made, triton):
         with pytest.raises(DeadlineExceeded):
-            await answer(made, call(deadline_s=LoopClock().now_s() + 0.05))
+            await answer(made, call(deadline_s=LoopClock().now_s() + 1.0))
         await asyncio.wait_for(triton.cancelled.wait(), 1)
 
 

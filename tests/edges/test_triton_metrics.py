@@ -371,7 +371,7 @@ async def test_a_page_that_drips_is_given_up_in_time():
         began = asyncio.get_running_loop().time()
         with pytest.raises(TimeoutError):
             await reader.get(0.1)
-        assert asyncio.get_running_loop().time() - began < 1
+        assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_a_watcher_that_is_cancelled_lets_go_of_its_connection():

@@ -165,7 +165,7 @@ def test_a_plot_is_svg_and_says_so(tmp_path):
     assert "plan.svg" in told.stderr
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(known("models")),
     st.sampled_from(known("skus")),

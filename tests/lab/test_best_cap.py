@@ -42,7 +42,7 @@ def test_attaining_more_than_is_wanted_makes_no_cap_better():
     assert found == 50
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(-3, 3), min_size=MOST + 1, max_size=MOST + 1), st.integers(20, 60))
 def test_luck_that_differs_from_cap_to_cap_hides_nothing_near_the_knee(luck, knee):
     def attainment(cap):

@@ -107,7 +107,7 @@ requests = st.lists(
 
 
 @given(requests, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_request_ends_once_with_its_tokens_in_order(drawn, roofline):
     jobs = [job(n, prompt, output, at) for n, (prompt, output, at) in enumerate(drawn)]
     replica = engine(MAX if roofline else None, noise=Noise(sigma=0.2))
@@ -122,7 +122,7 @@ def test_every_request_ends_once_with_its_tokens_in_order(drawn, roofline):
 
 
 @given(requests)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_blocks_are_those_that_the_streams_contexts_fill(drawn):
     replica = engine(MAX)
     for number, (prompt, output, _) in enumerate(drawn):

@@ -58,7 +58,7 @@ def made(drawn):
 
 
 @given(requests)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_choice_of_whole_requests_is_cheaper(drawn):
     problem, found = bound(made(drawn), rounds=100)
     cheapest = min(
@@ -70,7 +70,7 @@ def test_no_choice_of_whole_requests_is_cheaper(drawn):
 
 
 @given(requests)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_it_is_the_greedy_value_where_greed_is_optimal(drawn):
     """With one window for all, the best fraction takes the dearest dollars per engine second."""
     jobs = [Job(n, 0, 0.0, prompt, 1, 100) for n, (_, prompt, _, _) in enumerate(drawn)]

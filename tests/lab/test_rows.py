@@ -120,7 +120,7 @@ def test_a_row_says_whether_the_scenarios_attainment_was_reached(tmp_path, polic
 
 
 @given(st.integers(0, 10_000), st.sampled_from(POLICIES), st.sampled_from(sorted(WRONG)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_policy_is_charged_less_than_the_bound(tmp_path_factory, seed, policy, wrong):
     made = rows(tmp_path_factory.mktemp("bound"), trace(60, seed), calm=True, **WRONG[wrong])
     row = made.play(2.0, policy, seed, cap=4).row

@@ -177,6 +177,6 @@ async def test_what_nobody_answers_is_offered_all_the_same(name, door, settings,
 async def test_a_closed_loop_keeps_as_many_in_flight_as_it_has_clients():
     engine = FakeEngine(script=("a", " b"), gap_s=0.02)
     async with grpc_door(engine) as back:
-        ran = await fill(wired(back), clients=5, duration_s=0.5)
+        ran = await fill(wired(back), clients=5, duration_s=2.0)
     assert len(ran.outcomes) > 20
     assert {o.ended for o in ran.outcomes} == {"served"}

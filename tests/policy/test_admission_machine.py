@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from policy.scene import CHAT, PLAIN, PRIVATE, SPEED, ask, scene
@@ -213,10 +213,5 @@ class Admissions(RuleBasedStateMachine):
         assert self.made.due_s() is None
 
 
-Admissions.TestCase.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+Admissions.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
 TestAdmissions = Admissions.TestCase

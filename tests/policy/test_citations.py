@@ -163,7 +163,7 @@ def test_a_mebibyte_is_judged_in_bounded_time(answer):
     begun = time.perf_counter()
     verdict(answer)
     verdict(answer[:ANSWER_MAX])
-    assert time.perf_counter() - begun < 2
+    assert time.perf_counter() - begun < 5
 
 
 @pytest.mark.parametrize(

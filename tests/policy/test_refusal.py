@@ -145,4 +145,4 @@ def test_held_text_is_bounded(text):
 def test_a_large_answer_takes_little_time(text):
     begun = time.perf_counter()
     through(text)
-    assert time.perf_counter() - begun < 1
+    assert time.perf_counter() - begun < 5

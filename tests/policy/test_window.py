@@ -75,7 +75,7 @@ def test_no_entity_crosses_character_by_character(parts, verify):
     assert held_while(parts, said(parts), verify) <= HELD_MAX[verify]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.sampled_from(ENTITIES + DISGUISED), max_size=6),
     st.lists(st.integers(0, 250), max_size=9),
