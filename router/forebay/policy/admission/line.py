@@ -29,6 +29,13 @@ class PromptLine:
         """Tokens that the engine has still to take in."""
         return self.sent - self.taken
 
+    def sent_by(self, at_s: float) -> float:
+        """Return how far along the line those stand that were placed before then."""
+        for ticket in reversed(self.pending):
+            if ticket.placed_s < at_s:
+                return ticket.mark
+        return self.taken
+
     def put(self, ticket: Ticket, prefill: int) -> None:
         """Add a prompt of which `prefill` tokens are not cached."""
         self.sent += prefill

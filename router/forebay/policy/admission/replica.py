@@ -33,6 +33,10 @@ BUSIEST = 0.9
 GUESSED_PROMPT = 256
 """Tokens assumed of a prompt that waits in the engine and is not ours."""
 
+HANDOVER = 0.1
+"""A prompt that was sent less than this share of a step before one began came too late for it, as
+do all that are placed on the news of a step's end: their way there takes time, as news does."""
+
 LAG_STEP = 0.05
 MAX_LAG_S = 1.0
 
@@ -96,6 +100,7 @@ class Replica:
         "_at_s",
         "_fresh",
         "_idle_s",
+        "_mark",
         "_samples",
         "_tight",
         "cache",
@@ -133,6 +138,7 @@ class Replica:
         self._at_s = self._idle_s = now_s
         self._arrivals = (0.0, now_s)
         self.probe: Ticket | None = None
+        self._mark = 0.0
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._fresh = 0
         self._tight: Counter[float] = Counter()
@@ -253,7 +259,7 @@ class Replica:
         self._arrivals = (faded + prefill / ARRIVALS_S, now_s)
         self.line.put(ticket, prefill)
         self.reserved += ask.prompt_tokens + ask.max_tokens
-        ticket.alone = backlog < 1.0
+        ticket.alone = backlog < 1.0 and not self.running and not self.foreign
         if ask.terms.tpot_s is not None:
             ticket.tight_s = ask.terms.tpot_s / max(1.0, margin)
             self._tight[ticket.tight_s] += 1
@@ -268,7 +274,7 @@ class Replica:
         self.running[ticket] = None
         self.kv += ticket.ask.prompt_tokens + count - 1
         if self.probe is None:
-            self.probe = ticket
+            self._times(ticket)
         miss_s = now_s - ticket.expected_s
         self.ttft_spread_s += SPREAD_STEP * (min(abs(miss_s), WORST_S) - self.ttft_spread_s)
         self.lag_s += LAG_STEP * max(-self.lag_s, min(MAX_LAG_S - self.lag_s, miss_s))
@@ -283,22 +289,22 @@ class Replica:
         self.kv += count
         if ticket is not self.probe:
             if self._silent(now_s):
-                self.probe = ticket
+                self._times(ticket)
             return
-        room = max(0.0, self.spec.step_tokens - len(self.running) - self.foreign)
-        taken = min(room * count, self.line.left)
         running = float(len(self.running) + self.foreign)
         kv = float(self.kv + self.foreign_kv)
+        taken = self._taken(ticket.last_s, count, running, kv)
         self._sample((now_s - ticket.last_s) / count, running, kv, taken / count)
         self._at_s = now_s
-        self.line.move(taken)
 
     def remove(self, ticket: Ticket, now_s: float) -> None:
         """Forget a request that ended, wherever it stood."""
         ask = ticket.ask
         self._advance(now_s)
         if ticket in self.line.pending:
+            before = self.line.taken
             self.line.gone(ticket)
+            self._mark += self.line.taken - before  # no step took it in
         else:
             self.running.pop(ticket)
             self.kv -= ask.prompt_tokens + max(0, ticket.tokens - 1)
@@ -310,6 +316,24 @@ class Replica:
         self._idle_s = now_s
 
     # ---- how fast it is -----------------------------------------------------------------
+
+    def _times(self, ticket: Ticket) -> None:
+        """Let a stream time the engine's steps from now on."""
+        self.probe, self._mark = ticket, self.line.taken
+
+    def _taken(self, begun_s: float, count: int, running: float, kv: float) -> float:
+        """Return the prompt tokens taken in by the `count` steps since `begun_s`, and move on.
+
+        First tokens have proved some of them; of the rest, as many as had come by then and as the
+        steps have room for.
+        """
+        late_s = HANDOVER * self.coefficients.step_s(running, kv, 0.0)
+        room = max(0.0, self.spec.step_tokens - running)
+        reached = min(self._mark + room * count, self.line.sent_by(begun_s - late_s))
+        self.line.move(reached - self.line.taken)
+        taken = self.line.taken - self._mark
+        self._mark = self.line.taken
+        return max(0.0, taken)
 
     def _timed(self, ticket: Ticket, now_s: float) -> None:
         """Learn from a prompt that the engine took in alone; no stream's step would show it."""
