@@ -24,7 +24,7 @@ MOMENTS = {
 """When a client leaves, and the mode in which its provider is then."""
 
 LEFT_S = 0.1
-"""How soon a provider sees that its client has left, as a median."""
+"""How soon a provider sees that its client has left, nine times of ten."""
 
 AT_MOST_S = 1.0
 """How soon at most, where the machine may stand still; what is not cancelled takes seconds."""

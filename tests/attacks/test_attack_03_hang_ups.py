@@ -5,8 +5,6 @@ Its provider sees the connection close at once; the record says who left, and bi
 
 from __future__ import annotations
 
-import statistics
-
 import pytest
 from attacks.clients import DOORS
 from attacks.hang_ups import AT_MOST_S, LEFT_S, MOMENTS, billed, hang_up
@@ -47,9 +45,10 @@ async def test_attack_03_in_a_process_of_its_own(wire, tmp_path):
     provider = Provider(wire)
     async with listening(provider), in_its_own(document([provider]), tmp_path) as router:
         for door, found_s in (await left(router, provider, TIMES)).items():
-            median_s, longest_s = statistics.median(found_s), max(found_s)
+            *_, longest_s = in_order_s = sorted(found_s)
+            usual_s = in_order_s[len(in_order_s) * 9 // 10]
             print(
-                f"{wire.adapter}, {door}: {median_s * 1000:.1f} ms in the median, "
+                f"{wire.adapter}, {door}: {usual_s * 1000:.1f} ms nine times of ten, "
                 f"{longest_s * 1000:.1f} ms at most, of {len(found_s)}"
             )
-            assert median_s <= LEFT_S, door
+            assert usual_s <= LEFT_S, door

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from attacks.providers import FULL, MODES, Provider, listening
 from attacks.routers import document, in_its_own
-from attacks.storms import SLACK_S, Load, recovered_s, statuses
+from attacks.storms import Load, recovered_s, statuses
 from attacks.wires import WIRES
 
 from forebay.policy.retries import MOST, SHARE
@@ -51,7 +51,7 @@ async def kept(router, providers, load):
     """Assert the budget, the deadlines, and one record for each request."""
     asked, called = len(load.ended), calls(providers)
     assert called <= (1 + SHARE) * asked + MOST
-    assert load.late_s <= SLACK_S
+    load.in_time()
     records = await router.recorded(asked)
     assert len({record["id"] for record in records}) == len(records) == asked
     for status, count in statuses(load.ended).items():

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 from attacks.providers import FULL, MODES, Provider, listening
 from attacks.routers import document, in_process
-from attacks.storms import SLACK_S, Load, recovered_s, statuses
+from attacks.storms import Load, recovered_s, statuses
 from attacks.wires import WIRES
 
 from forebay.policy.admission.breakers import RULES
@@ -47,7 +47,7 @@ async def kept(router, providers, load):
     asked = len(load.ended)
     records = await router.recorded(asked)
     assert calls(providers) <= (1 + SHARE) * asked + MOST
-    assert load.late_s <= SLACK_S
+    load.in_time()
     assert len({record["id"] for record in records}) == len(records) == asked
     for status, count in statuses(load.ended).items():
         assert sum(record["status"] == status for record in records) == count
