@@ -23,8 +23,9 @@ BIND_LATE_S = 0.12
 BIND_FACTOR = 1.5
 """What part of a prompt's time decoding beside it costs, roughly."""
 
-SPREADS = 2.0
-"""So many mean errors are added to a prediction before it is held against a promise."""
+TTFT_SPREADS, TPOT_SPREADS = 3.0, 1.5
+"""So many mean errors are added to a prediction before it is held against a promise. A surer first
+token costs those who came in the last moment, a surer pace costs every engine a stream."""
 
 KV_KEPT = 0.1
 """The share of KV cache that classes which may leave do not touch, where one is that may not."""
@@ -66,9 +67,9 @@ class Bar(NamedTuple):
 
     `ttft_s` and `e2e_s` are what is left of its promises, infinite where nothing is promised or a
     miss is no reason to leave. Predictions are multiplied by the factors, which the class's own
-    misses have taught, and get `spreads` mean errors on top: none of a class that may not leave,
-    for whoever has nowhere else to go is better off with a fair chance than refused. `tokens` is
-    how long its answer may grow.
+    misses have taught, and get so many `spreads` on top: none of a class that may not leave, for
+    whoever has nowhere else to go is better off with a fair chance than refused. `tokens` is how
+    long its answer may grow.
     """
 
     ask: Ask
@@ -77,14 +78,15 @@ class Bar(NamedTuple):
     e2e_s: float
     ttft_factor: float
     rate_factor: float
-    spreads: float
+    ttft_spreads: float
+    tpot_spreads: float
     tokens: float
 
 
 def bar(ask: Ask, learnt: ClassFeedback, now_s: float) -> Bar:
     """Return what predictions for a request are held against now."""
     terms, elapsed_s = ask.terms, now_s - ask.arrived_s
-    held = terms.at_risk
+    held, leaves = terms.at_risk, terms.spill_to is not None
     return Bar(
         ask,
         terms.ttft_s - elapsed_s if held and terms.ttft_s is not None else inf,
@@ -92,20 +94,21 @@ def bar(ask: Ask, learnt: ClassFeedback, now_s: float) -> Bar:
         terms.e2e_s - elapsed_s if held and terms.e2e_s is not None else inf,
         learnt.ttft.factor(now_s),
         learnt.rate.factor(now_s),
-        0.0 if terms.spill_to is None else SPREADS,
+        TTFT_SPREADS if leaves else 0.0,
+        TPOT_SPREADS if leaves else 0.0,
         min(float(ask.max_tokens), learnt.longest_tokens(now_s)),
     )
 
 
 def caution(replica: Replica, learnt: ClassFeedback, now_s: float) -> float:
     """Return what a TPOT is multiplied by before it is held against a promise of the class."""
-    return learnt.rate.factor(now_s) * (1.0 + SPREADS * replica.tpot_spread)
+    return learnt.rate.factor(now_s) * (1.0 + TPOT_SPREADS * replica.tpot_spread)
 
 
 def pace(ask: Ask, replica: Replica, learnt: ClassFeedback, now_s: float) -> tuple[float, float]:
     """Return TTFT and TPOT that an idle replica would be held to have, for one that may leave."""
     ttft_s, tpot_s = replica.idle(ask.prompt_tokens)
-    first_s = ttft_s * learnt.ttft.factor(now_s) + SPREADS * replica.ttft_spread_s
+    first_s = ttft_s * learnt.ttft.factor(now_s) + TTFT_SPREADS * replica.ttft_spread_s
     return first_s, tpot_s * caution(replica, learnt, now_s)
 
 
@@ -159,9 +162,9 @@ def look(
 
 def _late(held: Bar, view: View, ttft_s: float, tpot_s: float) -> bool:
     """Return whether an answer would break its class's promise, by predictions as trusted."""
-    if ttft_s * held.ttft_factor + held.spreads * view.ttft_spread_s > held.ttft_s:
+    if ttft_s * held.ttft_factor + held.ttft_spreads * view.ttft_spread_s > held.ttft_s:
         return True
-    factor = held.rate_factor * (1.0 + held.spreads * view.tpot_spread)
+    factor = held.rate_factor * (1.0 + held.tpot_spreads * view.tpot_spread)
     if tpot_s * factor > held.tpot_s:
         return True
     return (ttft_s + held.tokens * tpot_s) * factor > held.e2e_s
@@ -172,5 +175,5 @@ def _harms(held: Bar, view: View, tpot_s: float) -> bool:
 
     Those who may not leave are held to the promise itself, not to its tail.
     """
-    tail = 1.0 if held.spreads else 1.0 + SPREADS * view.tpot_spread
+    tail = 1.0 if held.tpot_spreads else 1.0 + TPOT_SPREADS * view.tpot_spread
     return tpot_s > view.tightest_s * tail
