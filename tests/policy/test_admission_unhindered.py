@@ -26,7 +26,7 @@ from forebay.policy.admission.breakers import CloudBreakers
 from forebay.policy.admission.controller import MAX_WAITING, UNPROMISED_WAIT_S
 from forebay.policy.admission.feedback import ENOUGH, QUIET_S, ClassFeedback
 from forebay.policy.admission.outside import Open
-from forebay.policy.admission.pool import CANDIDATES
+from forebay.policy.admission.pool import CANDIDATES, KEPT_AFTER
 from forebay.values import Admit, Downgrade, Reason, Refuse, Spill
 
 MANY = 8
@@ -257,6 +257,47 @@ def test_a_class_that_does_not_fit_now_keeps_no_other_from_an_idle_engine():
     made.drain(0.1)
     _, found = place(made, ask(Terms("roomy", ttft_s=5.0), prompt=10, at=0.2), 0.2)
     assert isinstance(found, Admit)
+
+
+def test_who_may_not_leave_is_placed_though_smaller_requests_fit_into_every_gap():
+    patient = replace(PRIVATE, ttft_s=10.0)
+    made = scene(max_batch=64)
+    inside = filled(made, 9, terms=CHAT, prompt=900, most=100)
+    long, found = place(made, ask(patient, prompt=3000, name="long"))
+    assert found is None
+    came_s: dict[str, list[float]] = {"taken": [], "kept out": []}
+    for number in range(1, 20):
+        now_s = 0.5 * number
+        made.ended(inside.pop(0), "served", now_s)
+        made.drain(now_s)
+        one, found = place(made, ask(CHAT, prompt=900, most=100, at=now_s, name=f"{number}"), now_s)
+        if long.state == "placed":
+            break
+        came_s["taken" if found else "kept out"].append(now_s)
+        if found:
+            made.tokens(one, 1, now_s)
+            inside.append(one)
+    assert long.state == "placed"
+    assert long.placed_s < long.leave_s
+    half_s = long.leave_s * KEPT_AFTER
+    assert max(came_s["taken"]) <= half_s + 0.5
+    assert half_s < min(came_s["kept out"])
+    made.tokens(long, 1, now_s)
+    made.ended(long, "served", now_s)
+    assert not of(made, 0).empties
+    assert isinstance(place(made, ask(CHAT, at=now_s + 10), now_s + 10)[1], Admit)
+
+
+def test_only_one_replica_empties_for_each_who_may_not_leave():
+    made = scene(3, max_batch=1)
+    filled(made, 3, terms=CHAT)
+    waits = [place(made, ask(PRIVATE, name=str(n)))[0] for n in range(2)]
+    late_s = waits[0].leave_s * KEPT_AFTER
+    made.ask(ask(CHAT, at=late_s, name="new"), late_s)
+    made.drain(late_s)
+    assert {one.kept_at for one in waits} == {one for n in range(3) if (one := of(made, n)).empties}
+    made.forget(waits[0])
+    assert sum(of(made, n).empties for n in range(3)) == 1
 
 
 def test_a_promise_is_not_shut_out_by_those_who_are_promised_nothing():

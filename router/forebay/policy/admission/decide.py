@@ -1,6 +1,7 @@
 """Where a request goes: the rule, read from what is known.
 
-Nothing here changes anything, but for the note of who was looked at in vain.
+Nothing here changes anything, but for the notes of who was looked at in vain, and of the replica
+that empties for one of them.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def next_placed(state: State, pool: Pool, now_s: float) -> tuple[Ticket, Verdict
         if best is not None:
             return ticket, _admitted(ticket.ask, best, now_s, Reason.HEADROOM)
         tried.add(ticket)
+        pool.keep(ticket, candidates, now_s)
     return None
 
 

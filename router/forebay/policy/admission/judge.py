@@ -155,6 +155,8 @@ def look(
         against = Reason.DEADLINE_AT_RISK
     elif _late(held, view, ttft_s, tpot_s) or _harms(held, view, tpot_s):
         against = Reason.SLO_AT_RISK
+    elif replica.empties and not ask.terms.stays:
+        against = Reason.SLO_AT_RISK  # not its own, but that of the one for whom it empties
     elif ask.terms.spill_to is not None and view.backlog * view.d_s * BIND_FACTOR > BIND_LATE_S:
         against = Reason.PREFILL_AHEAD
     return Look(replica, against, ttft_s, tpot_s, e2e_s, prefill)

@@ -37,6 +37,9 @@ FEW = 8
 CROWDED = 0.9
 """A replica with so much of its KV cache promised, or without a slot, ranks behind the others."""
 
+KEPT_AFTER = 0.5
+"""The share of its time that one who may not leave waits before a replica empties for it."""
+
 LONGEST_RETRY_S = 60.0
 
 
@@ -122,6 +125,23 @@ class Pool:
         at, ring = self._turn % len(self._ring), self._ring
         self._turn = at + 1
         return ring[at : at + count] + ring[: max(0, at + count - len(ring))]
+
+    def keep(self, ticket: Ticket, candidates: list[Replica], now_s: float) -> None:
+        """Let a replica empty for one who may not leave and has found no room for long.
+
+        Who may leave fits into smaller gaps, and would take each one before it; a prompt that is
+        too long for a busy engine would never be placed.
+        """
+        ask, at = ticket.ask, ticket.kept_at
+        patient_s = KEPT_AFTER * (ticket.leave_s - ask.arrived_s)
+        if not ask.terms.stays or now_s - ask.arrived_s < patient_s:
+            return
+        if at is not None and self.replicas.get(at.spec.name) is at and at.able(now_s):
+            return
+        free = [one for one in candidates if not one.empties]
+        if free:
+            ticket.kept_at = min(free, key=_load)
+            ticket.kept_at.kept_for = ticket
 
     # ---- who waits ------------------------------------------------------------------------
 

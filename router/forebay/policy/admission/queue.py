@@ -151,7 +151,7 @@ def _key(ticket: Ticket) -> Key:
 
 def _level(ask: Ask) -> int:
     """Return 1 for those that may leave, and those that are promised nothing."""
-    return 0 if ask.terms.spill_to is None and ask.terms.promised else 1
+    return 0 if ask.terms.stays else 1
 
 
 def _given(tier: _Tier) -> float:

@@ -109,6 +109,7 @@ class Replica:
         "foreign_kv",
         "foreign_waiting",
         "health",
+        "kept_for",
         "kv",
         "lag_s",
         "learnt",
@@ -138,6 +139,7 @@ class Replica:
         self._at_s = self._idle_s = now_s
         self._arrivals = (0.0, now_s)
         self.probe: Ticket | None = None
+        self.kept_for: Ticket | None = None
         self._mark = 0.0
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._fresh = 0
@@ -199,6 +201,11 @@ class Replica:
             self.health = self.health.failed(now_s, ticket.placed_s)
         else:
             self.health = self.health.abandoned(ticket.placed_s)
+
+    @property
+    def empties(self) -> bool:
+        """Whether it takes nobody who may leave, until one who may not has found room."""
+        return self.kept_for is not None and self.kept_for.state == "waiting"
 
     def backlog(self, now_s: float) -> float:
         """Return prompt tokens that the engine has still to take in, ours and others'."""

@@ -42,6 +42,11 @@ class Terms:
     max_usd: float | None = None
     promised: bool = True
 
+    @property
+    def stays(self) -> bool:
+        """Whether a promise was made that no cloud may keep."""
+        return self.promised and self.spill_to is None
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -124,7 +129,8 @@ class Ticket:
     `leave_s` is when it waits no longer, `expected_s` when its first token is expected and
     `expected_tpot_s` how fast those after it, `mark` where its prompt ends on its replica's line of
     prompt tokens, `prefill` how many of them are its own, `tight_s` the TPOT that those who come
-    later must leave it, `alone` whether no other prompt stood before them. `target` is who answers.
+    later must leave it, `alone` whether no other prompt stood before them. `target` is who answers,
+    `kept_at` the replica that empties for it while it waits.
     """
 
     ask: Ask
@@ -134,6 +140,7 @@ class Ticket:
     state: Literal["waiting", "placed", "gone"] = "waiting"
     why: Reason | None = None
     replica: Replica | None = None
+    kept_at: Replica | None = None
     placed_s: float = 0.0
     expected_s: float = 0.0
     expected_tpot_s: float = 0.0
