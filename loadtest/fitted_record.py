@@ -177,6 +177,7 @@ def _router(said: Sweep, row: Row, base: Plan, folder: Path, engine: Path) -> Ro
             built["kv_blocks"] * built["tokens_per_block"],
             built["max_batch_size"],
             built["max_num_tokens"],
+            built["max_queue_size"],
         ),
         UNKNOWN if prior is None else Coefficients(*prior),
         _memory(folder / row["point"] / f"try-{row['try']}" / LEARNT),

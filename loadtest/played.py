@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebay.edges.triton.engine import STALL_S
 from forebay.edges.triton_metrics import PERIOD_S
 from forebay.errors import SettingsError
 from forebay.lab.engine_sim import Job, SimulatedEngine
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from loadtest.plan import Class, Plan
     from loadtest.report import Report
     from loadtest.work import Job as Offer
+
+
+PATIENCE_S = 2 * STALL_S
+"""An engine that has said nothing is given up after two periods of silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,8 @@ def _dispatcher(router: Router, every: Sequence[Terms]) -> Forebay:
     )
     pool_of = {name: LOCAL if name == LOCAL else "" for name in router.policy.targets}
     known = {place.target: place for place in places(router.policy, pool_of)}
-    made = Forebay(Known(every, [(0, spec)], known.get(CLOUD, Place(CLOUD))))
+    cloud = known.get(CLOUD, Place(CLOUD))
+    made = Forebay(Known(every, [(0, spec)], cloud, patience_s=PATIENCE_S))
     state = made.controller.state
     state.memory = router.memory
     state.places.update(known)
@@ -198,7 +204,7 @@ def _outcome(plan: Plan, asked: Offer, job: Job) -> Outcome:
         slow=asked.gap_s > 0,
     )
     if job.first_s is None or job.end_s is None:
-        return told
+        return replace(told, ended="failed") if job.ended == "failed" else told
     late = job.end_s - asked.at_s > asked.timeout_s or job.end_s > plan.duration_s + plan.drain_s
     return replace(
         told,

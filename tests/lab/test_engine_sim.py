@@ -1,5 +1,6 @@
 """One simulated replica: its times are the closed forms', and its limits hold."""
 
+from dataclasses import replace
 from itertools import pairwise
 from math import ceil, inf
 
@@ -72,6 +73,20 @@ def test_a_prompt_beside_streams_gets_what_they_leave_of_a_step():
     context = 4 * (8 + 1)
     step_s = C.a_s + 4 * C.b_s + 60 * C.d_s
     assert 2 * (step_s + context * C.c_s) < late.first_s - 0.5 < 3 * (step_s + 500 * C.c_s)
+
+
+def test_who_waits_can_be_withdrawn_and_what_was_begun_goes_on():
+    replica = engine(limits=replace(LIMITS, queue=1))
+    first, behind = job(0, 3000, 50), job(1, 2000, 10)
+    replica.submit(first, 0.0)
+    assert not replica.full
+    replica.submit(behind, 0.0)
+    assert replica.full
+    assert replica.withdraw(behind)
+    assert not replica.withdraw(behind)
+    assert not replica.withdraw(first)
+    assert not replica.full
+    assert played(replica, []) == [first]
 
 
 def test_who_has_no_room_waits_and_holds_up_those_behind():

@@ -155,6 +155,12 @@ def test_a_budget_is_measured_anew_when_admission_has_changed(tmp_path, monkeypa
     assert len(budgets()) == 2
 
 
+def test_our_own_policy_told_the_future_is_charged_less(tmp_path):
+    made = rows(tmp_path)
+    told = sum(made.clairvoyant_usd(2.0, seed, 0) for seed in (1, 2, 3))
+    assert told < sum(made.play(2.0, "forebay", seed).row.charged_usd for seed in (1, 2, 3))
+
+
 def test_a_request_that_fits_no_replica_ends_whoever_decides(tmp_path):
     requests = [*trace(60), Traced(99.0, 30_000, 5, "other"), Traced(99.5, 30_000, 5, "other")]
     made = rows(tmp_path, requests)

@@ -21,6 +21,7 @@ ENGINE = {
     "tokens_per_block": 32,
     "max_batch_size": 32,
     "max_num_tokens": 128,
+    "max_queue_size": 128,
     "step_s": [0.009, 0.0016, 1e-06, 0.0007],
 }
 PLAN = {

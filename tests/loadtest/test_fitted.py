@@ -8,15 +8,17 @@ import yaml
 from loadtest import plan as plans
 from loadtest.engine_fit import STEADY
 from loadtest.outcome import Move
-from loadtest.played import Fit, cloud_pace, play, policy_of
+from loadtest.played import PATIENCE_S, Fit, cloud_pace, play, policy_of
 from loadtest.sweep import SweepError
 from stepped import DELAY_S, LAW
 from swept import PROMPT, TEMPLATE, Folder
 
 from forebay.lab.step_time import Noise
 from forebay.policy.admission.memory import ClassMemory
+from forebay.policy.admission.model import Coefficients
 
 STILL = Fit(LAW, Noise(), STEADY, DELAY_S)
+LAW_S = (LAW.a_s, LAW.b_s, LAW.c_s, LAW.d_s)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_an_engine_that_keeps_its_law_is_predicted(folder, whole):
     body = json.loads((folder.home / "fitted.json").read_text())
     assert body["worst_points"] < 3
     (engine,) = body["engines"]
-    assert engine["step_s"] == pytest.approx([LAW.a_s, LAW.b_s, LAW.c_s, LAW.d_s], abs=1e-4)
+    assert engine["step_s"] == pytest.approx(LAW_S, abs=1e-4)
     assert engine["delay_s"] == pytest.approx(DELAY_S, abs=0.01)
     assert [one["observed"]["attainment"] for one in body["points"]] == attained
     assert "| 1x | fifo | 1 |" in (folder.home / "fitted.md").read_text()
@@ -62,7 +64,7 @@ def test_a_point_that_is_off_fails_the_command(folder):
 
 def test_what_the_router_had_learnt_is_a_fit_of_its_own(folder):
     folder.ran(0.5)
-    step_s = [10 * one for one in (LAW.a_s, LAW.b_s, LAW.c_s, LAW.d_s)]
+    step_s = [10 * one for one in LAW_S]
     folder.learnt("fifo", step_s)
     assert folder.command().exit_code == 0
     assert folder.command("--fit", "router").exit_code == 1
@@ -156,6 +158,25 @@ def test_what_would_come_after_the_runs_end_is_cut_off_as_in_a_run(folder):
     brief = replace(point.offered, plan=point.offered.plan.changed(drain_s=0))
     ended = play(brief, point.router, STILL, 1).body["ended"]
     assert ended.keys() == {"served", "unfinished"}
+
+
+def test_who_waits_for_a_minute_is_given_up_and_the_engine_left_alone_for_a_while(folder):
+    folder.ran(1.5)
+    (point,) = folder.points()
+    stuck = replace(STILL, law=Coefficients(*(4 * one for one in LAW_S)))
+    made = play(point.offered, point.router, stuck, 1)
+    assert made.body["ended"].keys() >= {"failed", "refused", "served"}
+    refused_s = [one.sent_s for one in made.outcomes if one.ended == "refused"]
+    assert min(refused_s) > PATIENCE_S
+    assert max(one.ttft_ms for one in made.outcomes if one.ttft_ms) < (PATIENCE_S + 30) * 1000
+
+
+def test_an_engine_refuses_who_comes_to_a_full_queue(folder):
+    folder.ran(1.5)
+    (point,) = folder.points()
+    short = replace(point.router, limits=replace(point.router.limits, max_batch=2, queue=2))
+    made = play(point.offered, short, STILL, 1)
+    assert made.body["ended"].keys() == {"served", "refused"}
 
 
 def test_a_seed_decides_what_is_played(folder):

@@ -85,7 +85,7 @@ def _columns(
     "--search",
     type=click.IntRange(min=0),
     default=0,
-    help="with --oracles, rounds of search for clairvoyant_usd, null at 0 (some 10 s each)",
+    help="with --oracles, rounds of search for clairvoyant_usd, null at 0 (some 3 s each)",
 )
 @click.option(
     "--plot", type=click.Path(file_okay=False, path_type=Path), help="draw SVGs into a folder"
@@ -114,7 +114,8 @@ def simulate(
     A row's spill_usd is what the cloud was paid. charged_usd adds, for each miss that it was not
     paid for, what it would have asked, 20 times that where a class may not leave. No policy's
     charged_usd is below lp_usd, but the spill_usd of one that misses may be. clairvoyant_usd is
-    what the best router with hindsight was charged that a search found.
+    the less of what our own policy was charged, told the future, and what another router was, with
+    the best set to send away that a search found.
     """
     if search and not oracles:
         raise click.UsageError("--search needs --oracles")

@@ -60,11 +60,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What one replica can hold and take in at a step."""
+    """What one replica can hold and take in at a step, and how many may wait for it."""
 
     kv_tokens: int
     max_batch: int
     step_tokens: int
+    queue: float = inf
 
 
 class SimulatedEngine:
@@ -121,6 +122,11 @@ class SimulatedEngine:
             return 0
         return job.output_tokens - (job.last_step - self.steps_done(now_s))
 
+    @property
+    def full(self) -> bool:
+        """Whether the next request is refused, for as many wait as may."""
+        return len(self.waiting) >= self.limits.queue
+
     def has_room(self, job: Job) -> bool:
         """Return whether it could join at the next step, were nobody waiting."""
         limits = self.limits
@@ -153,6 +159,13 @@ class SimulatedEngine:
             self._plan(now_s)
         elif len(self.waiting) == 1 and self.has_room(job):
             self._cut(now_s)
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a request out that waits; return whether it did: what was begun goes on."""
+        if job not in self.waiting:
+            return False
+        self.waiting.remove(job)
+        return True
 
     def change_pace(self, factor: float, now_s: float) -> None:
         """Let steps that begin from now on take `factor` times what the law says."""

@@ -7,7 +7,9 @@ steps reports each, every other one now and then, since its tokens only add up.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission.controller import Controller
@@ -31,12 +33,16 @@ _SWEEP_SEGMENTS = 32
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the router is told before the run; `replicas` are those it may use, by number."""
+    """What the router is told before the run; `replicas` are those it may use, by number.
+
+    A request that waits in an engine for longer than `patience_s` is given up, as its fault.
+    """
 
     terms: Sequence[Terms]
     replicas: Sequence[tuple[int, ReplicaSpec]]
     cloud: Place
     outside: Outside | None = None
+    patience_s: float = inf
 
 
 class Forebay:
@@ -53,6 +59,7 @@ class Forebay:
         self._tickets: dict[Job, Ticket] = {}
         self._jobs: dict[Ticket, Job] = {}
         self._segments = dict.fromkeys(self._replicas, 0)
+        self._silent: deque[tuple[float, Ticket]] = deque()
 
     # ---- what happens ------------------------------------------------------------------------
 
@@ -91,6 +98,8 @@ class Forebay:
             if left > 0:
                 self.controller.tokens(ticket, left, stage.now_s)
             self.controller.ended(ticket, "served", stage.now_s)
+        elif job.ended == "refused":
+            self.controller.ended(ticket, "cancelled", stage.now_s)  # no fault of the engine
         else:
             self.controller.ended(ticket, "failed", stage.now_s)
         self._drain(stage)
@@ -148,6 +157,7 @@ class Forebay:
             self.controller.tokens(ticket, new, stage.now_s)
 
     def _drain(self, stage: Stage) -> None:
+        self._lose_patience(stage)
         while decided := self.controller.drain(stage.now_s):
             for ticket, placement in decided:
                 self._obey(stage, ticket, placement)
@@ -155,11 +165,26 @@ class Forebay:
         if due_s is not None:
             stage.wake(self, due_s)
 
+    def _lose_patience(self, stage: Stage) -> None:
+        """Give up who waits in an engine for too long; those sent first are so first."""
+        silent = self._silent
+        while silent:
+            due_s, ticket = silent[0]
+            waits = ticket.state == "placed" and ticket.first_s is None
+            if waits and due_s > stage.now_s:
+                stage.wake(self, due_s)
+                return
+            silent.popleft()
+            if waits:
+                stage.give_up(self._jobs[ticket])
+
     def _obey(self, stage: Stage, ticket: Ticket, placement: Placement) -> None:
         job = self._jobs[ticket]
         if isinstance(placement, Admit) and placement.target == CLOUD:
             stage.spill(job)
         elif isinstance(placement, Admit):
+            if self._known.patience_s < inf:
+                self._silent.append((stage.now_s + self._known.patience_s, ticket))
             stage.submit(job, self._numbers[placement.replica])
         elif isinstance(placement, Spill):
             del self._jobs[ticket]

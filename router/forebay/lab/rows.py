@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from forebay.lab import clairvoyant, lp_bound
+from forebay.lab import clairvoyant, foretold, lp_bound
 from forebay.lab.best_cap import Tried, best_cap
 from forebay.lab.dispatchers import Cap, Fifo, RoundRobin, Threshold
 from forebay.lab.forebay_dispatcher import Forebay
@@ -176,9 +176,10 @@ class Rows:
         return self._kept(("lp", load, seed, self._lp_rounds), lambda: self._bound(load, seed))
 
     def clairvoyant_usd(self, load: float, seed: int, rounds: int) -> float:
-        """Return what the best router found by hindsight is charged.
+        """Return what the best router that knows the future is charged, of those found.
 
-        Both what our own policy sent away and nothing at all are sets to begin with.
+        That is our own policy told the future, or one found by hindsight, where what our own
+        policy sent away, told or not, and nothing at all are sets to begin with.
         """
 
         def play(away: Sequence[bool]) -> tuple[Stage, Sequence[Job]]:
@@ -188,10 +189,21 @@ class Rows:
             return stage, jobs
 
         def search() -> float:
-            own = [job.where == -1 for job in self.play(load, "forebay", seed).jobs]
-            return clairvoyant.cheapest_usd(play, [own, [False] * len(own)], rounds, seed)
+            told_usd, told = self._foretold(load, seed)
+            starts = [self.play(load, "forebay", seed).jobs, told]
+            away = [[job.where == -1 for job in jobs] for jobs in starts]
+            away.append([False] * len(told))
+            return min(told_usd, clairvoyant.cheapest_usd(play, away, rounds, seed))
 
         return self._kept(("clairvoyant", load, seed, rounds, code_version(ADMISSION)), search)
+
+    def _foretold(self, load: float, seed: int) -> tuple[float, Sequence[Job]]:
+        """Return what our own policy is charged that knows the future, and its requests."""
+        jobs, stage = self.setting.jobs(self.span_s(load), seed), self._stage(load, "forebay", seed)
+        foretold.tell_lengths(jobs)
+        replicas = range(self.setting.scenario.fleet.replicas)
+        stage.run(jobs, [foretold.Foretold(known(self.setting, replicas, None))])
+        return sum(stage.charged_usd(job) for job in jobs), jobs
 
     def _bound(self, load: float, seed: int) -> float:
         span_s, fleet = self.span_s(load), self.setting.scenario.fleet

@@ -111,10 +111,10 @@ class Stage:
     # ---- what a dispatcher may do ----------------------------------------------------------
 
     def submit(self, job: Job, replica: int) -> None:
-        """Send a request to a replica; one that cannot ever fit there is refused by it."""
+        """Send a request to a replica; it refuses one that never fits, and any while it is full."""
         engine = self.engines[replica]
         job.where = replica
-        if not engine.fits(job):
+        if engine.full or not engine.fits(job):
             self.refuse(job)
             return
         engine.submit(job, self.now_s)
@@ -133,6 +133,13 @@ class Stage:
         job.ended = "refused"
         self.refused += 1
         self._over(job)
+
+    def give_up(self, job: Job) -> None:
+        """Leave a replica that lets a request wait too long; what it has begun goes on."""
+        assert job.where is not None, "a request was given up that is nowhere"
+        if self.engines[job.where].withdraw(job):
+            job.ended = "failed"
+            self._over(job)
 
     def wake(self, dispatcher: Dispatcher, at_s: float) -> None:
         """Call `dispatcher.woken` at a time, unless it is to be woken earlier anyway."""
