@@ -2,7 +2,9 @@
 
 It binds, queues and predicts as the router does; what it is told takes its doubts away. So what it
 is charged says what not knowing costs, and nothing of how good the rule itself is: for that there
-is `clairvoyant.Hindsight`, which shares nothing with it.
+is `clairvoyant.Hindsight`, which shares nothing with it. Where a cloud will be faster than usual it
+leaves no later for that: the longer those wait whom no engine can begin in time any more, the more
+of them stand before those whom one can.
 """
 
 from __future__ import annotations
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
     from forebay.lab.engine_sim import Job
     from forebay.lab.forebay_dispatcher import Known
     from forebay.lab.stage import Stage
-
-_GUARD_S = 0.002
-"""A request leaves so much before the last moment."""
+    from forebay.policy.admission.terms import Place
 
 
 def tell_lengths(jobs: Sequence[Job]) -> None:
@@ -31,25 +31,25 @@ def tell_lengths(jobs: Sequence[Job]) -> None:
 
 
 class Foretold(Forebay):
-    """One router that knows a cloud's latency before it calls; its requests tell their lengths."""
+    """One router that knows of each cloud's answer how late it will be."""
 
     def __init__(self, known: Known) -> None:
         super().__init__(known)
-        self._latency = _Told(known.cloud.expect_tpot_s)
+        self._latency = _Told(known.cloud)
         self.controller.state.exits.clouds[CLOUD] = self._latency
 
     def _ask(self, stage: Stage, job: Job, target: str) -> None:
-        self._latency.first_s = stage.cloud.ttft_s[job.number] + _GUARD_S
+        self._latency.first_s = stage.cloud.ttft_s[job.number]
         super()._ask(stage, job, target)
 
 
 class _Told(CloudLatency):
-    """The latency of the request that asks; nobody is sent away because it may be too slow."""
+    """That of the one who asks, where it is beyond the usual; nobody is kept from a slow cloud."""
 
-    def __init__(self, tpot_s: float) -> None:
-        super().__init__(0.0, tpot_s)
+    def __init__(self, known: Place) -> None:
+        super().__init__(known.expect_ttft_s, known.expect_tpot_s)
         self.first_s = 0.0
 
     def ttft_s(self, share: float = 0.99) -> float:
-        """Return it; as what is merely likely, nothing."""
-        return self.first_s if share > LIKELY else 0.0
+        """Return the more of the two; as what is merely likely, nothing."""
+        return max(self.first_s, super().ttft_s(share)) if share > LIKELY else 0.0
