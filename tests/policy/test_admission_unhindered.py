@@ -288,6 +288,25 @@ def test_who_may_not_leave_is_placed_though_smaller_requests_fit_into_every_gap(
     assert isinstance(place(made, ask(CHAT, at=now_s + 10), now_s + 10)[1], Admit)
 
 
+@pytest.mark.parametrize(
+    ("never", "input_usd"),
+    [
+        (replace(PRIVATE, tpot_s=0.01), 0.0),  # its engine's step alone takes longer
+        (replace(PRIVATE, max_usd=0.01), 1.0),  # a prompt's token costs more
+    ],
+    ids=["too slow", "too dear"],
+)
+def test_no_replica_empties_for_one_whom_an_empty_one_would_not_serve(never, input_usd):
+    made = scene(place=Place("local", "local", input_usd=input_usd))
+    filled(made, 2, terms=CHAT)
+    made.ask(ask(never), 0.0)
+    for number in range(1, 20):
+        made.changed(of(made, 0))
+        made.drain(0.05 * number)
+        assert not of(made, 0).empties
+    assert isinstance(place(made, ask(CHAT, at=5.0), 5.0)[1], Admit)
+
+
 def test_only_one_replica_empties_for_each_who_may_not_leave():
     made = scene(3, max_batch=1)
     filled(made, 3, terms=CHAT)

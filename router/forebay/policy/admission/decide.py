@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from forebay.policy.admission.exits import LIKELY
-from forebay.policy.admission.judge import ALL, bar, look
+from forebay.policy.admission.judge import ALL, bar, could, look
 from forebay.policy.admission.sentences import against
 from forebay.values import Admit, Downgrade, Placement, Prediction, Reason, Refuse, Spill
 
@@ -32,6 +32,9 @@ IDLE_SHARE = 0.5
 
 ALIKE = 0.05
 """First tokens that differ by less than this share of themselves come at the same time."""
+
+LACKS_ROOM = frozenset({Reason.SLO_AT_RISK, Reason.KV_CACHE_FULL, Reason.TARGET_FULL})
+"""Reasons that an engine with less inside would mend."""
 
 HOPELESS = frozenset({Reason.PROMPT_TOO_LONG, Reason.CLASS_FULL, Reason.ENGINE_DOWN})
 """Reasons that no weaker and no later answer mends."""
@@ -68,7 +71,9 @@ def next_placed(state: State, pool: Pool, now_s: float) -> tuple[Ticket, Verdict
         if best is not None:
             return ticket, _admitted(ticket.ask, best, now_s, Reason.HEADROOM)
         tried.add(ticket)
-        pool.keep(ticket, candidates, now_s)
+        if ticket.why in LACKS_ROOM and pool.pressed(ticket, now_s):
+            held = bar(ticket.ask, state.learnt(ticket.ask.terms), now_s)
+            pool.keep(ticket, [one for one in candidates if could(held, one)])
     return None
 
 

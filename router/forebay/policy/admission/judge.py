@@ -162,6 +162,17 @@ def look(
     return Look(replica, against, ttft_s, tpot_s, e2e_s, prefill)
 
 
+def could(held: Bar, replica: Replica) -> bool:
+    """Return whether a request that may not leave would keep its promise were nobody else there."""
+    ttft_s, tpot_s = replica.idle(held.ask.prompt_tokens)
+    whole_s = ttft_s + held.tokens * tpot_s
+    return (
+        ttft_s * held.ttft_factor <= held.ttft_s
+        and tpot_s * held.rate_factor <= held.tpot_s
+        and whole_s * held.rate_factor <= held.e2e_s
+    )
+
+
 def _late(held: Bar, view: View, ttft_s: float, tpot_s: float) -> bool:
     """Return whether an answer would break its class's promise, by predictions as trusted."""
     if ttft_s * held.ttft_factor + held.ttft_spreads * view.ttft_spread_s > held.ttft_s:

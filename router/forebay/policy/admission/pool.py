@@ -126,18 +126,21 @@ class Pool:
         self._turn = at + 1
         return ring[at : at + count] + ring[: max(0, at + count - len(ring))]
 
-    def keep(self, ticket: Ticket, candidates: list[Replica], now_s: float) -> None:
-        """Let a replica empty for one who may not leave and has found no room for long.
+    def pressed(self, ticket: Ticket, now_s: float) -> bool:
+        """Return whether one who may not leave has waited long, and no replica empties for it."""
+        ask, at = ticket.ask, ticket.kept_at
+        if not ask.terms.stays:
+            return False
+        if at is not None and self.replicas.get(at.spec.name) is at and at.able(now_s):
+            return False
+        return now_s - ask.arrived_s >= KEPT_AFTER * (ticket.leave_s - ask.arrived_s)
+
+    def keep(self, ticket: Ticket, candidates: list[Replica]) -> None:
+        """Let one of these replicas empty for a ticket, if one is left that does not yet.
 
         Who may leave fits into smaller gaps, and would take each one before it; a prompt that is
         too long for a busy engine would never be placed.
         """
-        ask, at = ticket.ask, ticket.kept_at
-        patient_s = KEPT_AFTER * (ticket.leave_s - ask.arrived_s)
-        if not ask.terms.stays or now_s - ask.arrived_s < patient_s:
-            return
-        if at is not None and self.replicas.get(at.spec.name) is at and at.able(now_s):
-            return
         free = [one for one in candidates if not one.empties]
         if free:
             ticket.kept_at = min(free, key=_load)
