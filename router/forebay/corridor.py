@@ -70,13 +70,15 @@ class Corridor:
 
         Close the generator to hang up: the engine's work is cancelled before its next token.
         """
-        walk = Walk(request)
+        walk, now_s = Walk(request), self._house.clock.now_s
         try:
             async with aclosing(self._climb(walk)) as events:
                 async for event in events:
                     if isinstance(event, Done):
                         walk.status = "parked" if event.finish == "ticket" else "ok"
+                    given_s = now_s()
                     yield event
+                    walk.run.reader_s += now_s() - given_s
         except ForebayError as error:
             walk.status = status_of(error).reason
             yield Failed(error)
@@ -211,7 +213,7 @@ class Corridor:
                     if (token := answer.take(chunk)) is not None:
                         walk.commit(clock.now_s())
                         yield token
-            entrant.lease.end("served")
+            entrant.lease.end("served", entrant.run.reader_s)
             rest = answer.judge()
             for verdict in answer.verdicts:
                 yield verdict

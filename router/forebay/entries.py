@@ -195,7 +195,7 @@ class _Free:
     def saw(self, tokens: int, now_s: float) -> None:
         """Note nothing."""
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, reader_s: float = 0.0) -> None:
         """Note nothing."""
 
 

@@ -148,7 +148,11 @@ class House:
         engine = self.engine(step.target)
         fresh = step.move in ("failover", "repair", "escalate")
         spill_to = chosen.spill_to if step.spill else None
-        terms = self.book.terms(chosen.of, spill_to)
+        # Where the call beside runs already, a second one has no claim to go first either.
+        elsewhere = spill_to is None and (
+            step.move == "hedge" or self.policy.spill_target(chosen.of) is not None
+        )
+        terms = self.book.terms(chosen.of, spill_to, elsewhere=elsewhere)
         return Ask(
             id=request.id,
             terms=without_refusers(chosen, terms, self.policy.targets),

@@ -71,8 +71,11 @@ class Lease(Protocol):
         """Note that the engine yielded `tokens`; the first call marks the first token."""
         ...
 
-    def end(self, outcome: Outcome) -> None:
-        """Give the place back and say how it went; further calls do nothing."""
+    def end(self, outcome: Outcome, reader_s: float = 0.0) -> None:
+        """Give the place back and say how it went; further calls do nothing.
+
+        For `reader_s` of its time the answer waited for its client to read on.
+        """
         ...
 
 

@@ -43,7 +43,8 @@ _NOWHERE = Admit("")
 class Run:
     """The numbers of one target's answer; `told` is the usage that the target counted itself.
 
-    `withheld` is the verdict on the request where a part of it was not told to the target.
+    `withheld` is the verdict on the request where a part of it was not told to the target;
+    `reader_s` is for how long what happened to it waited for the client to take it.
     """
 
     target: str = ""
@@ -54,6 +55,7 @@ class Run:
     withheld: Verdict | None = None
     first_s: float | None = None
     last_s: float | None = None
+    reader_s: float = 0.0
     gaps_ms: list[float] = field(default_factory=list)
 
     @property

@@ -202,24 +202,25 @@ def test_a_silent_stream_times_its_engine_no_more():
 )
 def test_misses_exceed_what_is_allowed_by_no_more_than_the_bound(wishes, allowed):
     margin, missed = Margin(), 0
-    for miss in wishes:
+    for number, miss in enumerate(wishes):
         near_the_top = margin.log > math.log(HIGHEST) - ETA
-        margin.learn(0.0, missed=miss and not near_the_top, allowed=allowed)
+        margin.learn(0.3 * number, missed=miss and not near_the_top, allowed=allowed)
         missed += miss and not near_the_top
     bound = (math.log(HIGHEST) - math.log(LOWEST)) / (ETA * len(wishes))
     assert missed / len(wishes) <= allowed + bound + 1e-9
-    assert LOWEST <= margin.factor(0.0) <= HIGHEST
+    assert LOWEST <= margin.factor(0.3 * number) <= HIGHEST
 
 
 def test_in_the_long_run_the_share_of_misses_is_the_one_allowed():
     dice, margin, missed = random.Random(1), Margin(), 0
-    for _ in range(40_000):
+    for number in range(40_000):
         # The engine is 60 % slower than predicted, give or take: what a factor of 1.6 would mend.
-        late = dice.gauss(1.6, 0.1) > margin.factor(0.0)
+        now_s = 0.3 * number
+        late = dice.gauss(1.6, 0.1) > margin.factor(now_s)
         missed += late
-        margin.learn(0.0, missed=late, allowed=0.006)
+        margin.learn(now_s, missed=late, allowed=0.006)
     assert missed / 40_000 == pytest.approx(0.006, abs=0.0015)
-    assert margin.factor(0.0) > 1.6
+    assert margin.factor(now_s) > 1.6
 
 
 def test_a_margin_without_answers_forgets():

@@ -57,6 +57,11 @@ def full_batch(made):
     filled(made, 8)
 
 
+def full_batch_beside_another(made):
+    full_batch(made)
+    made.join(ReplicaSpec("s", "small", prior=SPEED), 0.0)
+
+
 def down(made):
     for _ in range(3):
         replica(made).health = replica(made).health.failed(0.0)
@@ -144,8 +149,10 @@ LONG = {"prompt": 9_000, "most": 500}
          Refuse, Reason.BREAKER_OPEN, "fails too often"),
         ("a slow cloud", SLOW, lambda made: filled(made, 5), ask(replace(CHAT, ttft_s=0.1)),
          Refuse, Reason.CLOUD_TOO_SLOW, "neither it nor cloud"),
-        ("a spill to another engine of our own", {}, full_batch,
+        ("a spill to another engine of our own", {}, full_batch_beside_another,
          ask(replace(CHAT, spill_to="small")), Spill, Reason.TARGET_FULL, ""),
+        ("a spill to another engine that is not there", {}, full_batch,
+         ask(replace(CHAT, spill_to="small")), Refuse, Reason.TARGET_FULL, "8 requests"),
         ("a downgrade that cannot be called", {}, full_batch,
          ask(replace(PRIVATE, downgrade_to="nowhere")), Refuse, Reason.TARGET_FULL, ""),
     ],

@@ -172,9 +172,9 @@ class _Lease:
         if controller.stirred:
             self._admission.stirred()
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: Outcome, reader_s: float = 0.0) -> None:
         """Give the place back; whoever waits may have it."""
         if self._held:
-            self._held = False
-            self._admission.controller.ended(self._ticket, outcome, self._clock.now_s())
+            self._held, now_s = False, self._clock.now_s()
+            self._admission.controller.ended(self._ticket, outcome, now_s, reader_s=reader_s)
             self._admission.stirred()

@@ -12,8 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forebay.lab.forebay_dispatcher import CLOUD, Forebay
-from forebay.policy.admission.cloud import CloudLatency
-from forebay.policy.admission.exits import LIKELY
+from forebay.policy.admission.cloud import LIKELY, CloudLatency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,3 +52,7 @@ class _Told(CloudLatency):
     def ttft_s(self, share: float = 0.99) -> float:
         """Return the more of the two; as what is merely likely, nothing."""
         return max(self.first_s, super().ttft_s(share)) if share > LIKELY else 0.0
+
+    def likely(self, now_s: float) -> tuple[float, float]:
+        """Return the TTFT of nothing, and the TPOT that is."""
+        return 0.0, super().likely(now_s)[1]

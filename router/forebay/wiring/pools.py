@@ -53,7 +53,8 @@ class Pool:
     """The replicas that serve one engine, found as its rule says.
 
     `engines` is what targets answer with, by the replica's name; it changes as replicas do.
-    `known` is how fast this build was in an earlier life of the router.
+    `known` is how fast this build was in an earlier life of the router. `_holding` is what other
+    routers leave to this one, if there are others.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Pool:
     known: Speed | None = None
     engines: dict[str, TritonEngine] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
+    _holding: Holding | None = None
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def watch(self) -> None:
@@ -99,15 +101,21 @@ class Pool:
         return wrong or f"the engine {self.name} does not answer yet"
 
     def held(self, holding: Holding) -> None:
-        """Call only the replicas that other routers leave to this one.
+        """Call only the replicas that other routers leave to this one, now and those to come.
 
         A holding of none means that none could be called when it was settled: until the next
         beat, one that answers meanwhile is shared blindly, or a router that is ready would refuse.
         """
+        self._holding = holding
         for name, member in self.members.items():
-            member.replica.ours = not holding.replicas or name in holding.replicas
+            member.replica.ours = self._ours(name)
             self.admission.controller.changed(member.replica)
         self.admission.stirred()
+
+    def _ours(self, name: str) -> bool:
+        """Return whether a replica is left to this router, as last settled."""
+        held = self._holding
+        return held is None or not held.replicas or name in held.replicas
 
     def healthy(self) -> frozenset[str]:
         """Return the replicas that could be called, by name."""
@@ -140,6 +148,7 @@ class Pool:
         engine = TritonEngine(channel, model, self.files, self.clock, identity=identity)
         spec = replace(spec_of(name, self.name, self.files), known=self.known)
         replica = self.admission.controller.join(spec, self.clock.now_s())
+        replica.ours = self._ours(name)
         member = Member(address, channel, identity, engine, replica)
         if address.metrics is not None:
             scraper = MetricsScraper(

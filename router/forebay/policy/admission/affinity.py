@@ -40,6 +40,8 @@ class PrefixCache:
     def tokens(self, blocks: tuple[int, ...]) -> int:
         """Return how many tokens are cached of a prompt that begins with `blocks`."""
         known, count = self._known, 0
+        if blocks and blocks[-1] in known:  # no ending is kept without what it stands on
+            return len(blocks) * BLOCK_TOKENS
         for block in blocks:
             if block not in known:
                 break

@@ -44,19 +44,25 @@ class Book:
     """Terms of every class, made once for each place it may still go to."""
 
     def __init__(self) -> None:
-        self._terms: dict[tuple[str, str | None], Terms] = {}
+        self._terms: dict[tuple[str, str | None, bool], Terms] = {}
 
-    def terms(self, chosen: Class, spill_to: str | None) -> Terms:
-        """Return what a class is promised, and `spill_to`, where it may still go from a rung."""
-        key = chosen.name, spill_to
+    def terms(self, chosen: Class, spill_to: str | None, *, elsewhere: bool = False) -> Terms:
+        """Return the terms of a class's call, as `terms` does."""
+        key = chosen.name, spill_to, elsewhere
         found = self._terms.get(key)
         if found is None:
-            found = self._terms[key] = terms(chosen, spill_to)
+            found = self._terms[key] = terms(chosen, spill_to, elsewhere=elsewhere)
         return found
 
 
-def terms(chosen: Class, spill_to: str | None) -> Terms:
-    """Return what a class is promised, and `spill_to`, where it may still go from a rung."""
+def terms(chosen: Class, spill_to: str | None, *, elsewhere: bool = False) -> Terms:
+    """Return what a class is promised, and where a call of it may still go.
+
+    Args:
+        chosen: The class.
+        spill_to: Where the call may spill from its rung, if anywhere.
+        elsewhere: Whether other calls of the class may spill where this one may not.
+    """
     route = chosen.route
     slo, constraints = route.slo, route.constraints
     spill = route.spill if isinstance(route.spill, Spill) else None
@@ -75,6 +81,7 @@ def terms(chosen: Class, spill_to: str | None) -> Terms:
         downgrade_to=route.downgrade,
         max_inflight=constraints.max_inflight,
         max_usd=constraints.max_cost_usd,
+        elsewhere=elsewhere,
     )
 
 

@@ -37,8 +37,8 @@ GUARD_S = 600.0
 """How long after a request that may not leave the KV reserve is kept for the next one."""
 
 MAX_WAITING = 1024
-"""Requests of one tier that may wait for a pool, those that may leave and those that may not each;
-the next one leaves at once."""
+"""Requests of one tier that may wait for a pool, of each level of its queue; the next one leaves at
+once."""
 
 UNPROMISED_WAIT_S = 30.0
 """How long one waits that is promised nothing, may not leave and states no wait, where the slots of
@@ -130,7 +130,7 @@ class Controller:
         ticket = self._ticket(ask, self._number, now_s)
         pool = self.state.pool(ask.target)
         if pool is not None:
-            if ask.terms.spill_to is None:
+            if ask.terms.stays:
                 pool.guarded_until_s = now_s + GUARD_S
             if ask.terms.promised:
                 pool.promised_until_s = now_s + GUARD_S
@@ -167,8 +167,13 @@ class Controller:
         ticket.tokens += count
         ticket.last_s = now_s
 
-    def ended(self, ticket: Ticket, outcome: Outcome, now_s: float) -> None:
-        """Note how an answer ended; only one that was served says how fast its place is."""
+    def ended(
+        self, ticket: Ticket, outcome: Outcome, now_s: float, *, reader_s: float = 0.0
+    ) -> None:
+        """Note how an answer ended; only one that was served says how fast its place is.
+
+        For `reader_s` of its time the client was waited for.
+        """
         state, replica = self.state, ticket.replica
         if ticket.state != "placed":
             return
@@ -187,7 +192,9 @@ class Controller:
                 pool.freed()
                 self._stir(name)
         if outcome == "served" and ticket.first_s is not None:
-            state.learn(ticket, ticket.first_s, now_s)
+            state.learn(ticket, ticket.first_s, now_s, reader_s)
+        elif outcome == "cancelled" and ticket.first_s is None:
+            state.given_up(ticket, now_s)
 
     # ---- decisions ----------------------------------------------------------------------
 
@@ -212,20 +219,21 @@ class Controller:
 
     def next_decision(self, now_s: float) -> tuple[Ticket, Placement] | None:
         """Return the next decision, or None where nothing can be decided now."""
-        while self._dirty:
-            name, _ = self._dirty.popitem()
-            found = decide.next_placed(self.state, self.state.pools[name], now_s)
-            if found is not None:
-                self._stir(name)
-                return self._take(*found, now_s)
-        while (due_s := self.due_s()) is not None and due_s <= now_s:
+        while True:
+            while self._dirty:
+                name, _ = self._dirty.popitem()
+                found = decide.next_placed(self.state, self.state.pools[name], now_s)
+                if found is not None:
+                    self._stir(name)
+                    return self._take(*found, now_s)
+            if (due_s := self.due_s()) is None or due_s > now_s:
+                return None
             _, _, ticket = heappop(self._timers)
             self.forget(ticket)
             later_s = self._later_s(ticket, now_s)
             if later_s <= now_s:
                 return self._take(ticket, decide.last(self.state, ticket, now_s), now_s)
             self._wait_on(ticket, later_s)
-        return None
 
     def offer(self, ask: Ask, now_s: float) -> Offer:
         """Return what would be decided on `ask` now; nothing is reserved, nothing learnt."""
@@ -276,20 +284,18 @@ class Controller:
             last_s, deadline_s = now_s + UNPROMISED_WAIT_S, ask.deadline_s
             return last_s if deadline_s is None else max(now_s, min(last_s, deadline_s - idle[0]))
         elsewhere = None if terms.spill_to is None else state.pool(terms.spill_to)
-        if elsewhere is not None and elsewhere.replicas:
+        if elsewhere is not None and elsewhere.up(now_s):
             spare = min(pace(ask, one, learnt, now_s) for one in elsewhere.some(now_s))
             return state.exits.leave_s(ask, learnt, idle, now_s, spare)
         return state.exits.leave_s(ask, learnt, idle, now_s)
 
     def _later_s(self, ticket: Ticket, now_s: float) -> float:
-        """Return until when a request may wait yet that its cloud would not take."""
-        ask, exits = ticket.ask, self.state.exits
-        spill_to = ask.terms.spill_to
-        if spill_to not in exits.clouds or ticket.why is Reason.WAITING_FULL:
+        """Return until when a request may wait yet that nobody else would take now."""
+        ask, spill_to = ticket.ask, ticket.ask.terms.spill_to
+        if spill_to is None or ticket.why is Reason.WAITING_FULL:
             return now_s
-        learnt = self.state.learnt(ask.terms)
-        usd = exits.usd(ask, learnt, spill_to)
-        barred = exits.barred(ask, learnt, spill_to, usd, now_s)
+        usd = self.state.exits.usd(ask, self.state.learnt(ask.terms), spill_to)
+        barred = self.state.barred(ask, spill_to, usd, now_s)
         return now_s if barred is None else self._leave_s(ask, now_s)
 
     def _wait_on(self, ticket: Ticket, leave_s: float) -> None:

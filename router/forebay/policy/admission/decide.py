@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from forebay.policy.admission.exits import LIKELY
 from forebay.policy.admission.judge import ALL, bar, could, look
 from forebay.policy.admission.sentences import against
 from forebay.values import Admit, Downgrade, Placement, Prediction, Reason, Refuse, Spill
@@ -37,10 +36,10 @@ LACKS_ROOM = frozenset({Reason.SLO_AT_RISK, Reason.KV_CACHE_FULL, Reason.TARGET_
 """Reasons that an engine with less inside would mend."""
 
 HOPELESS = frozenset({Reason.PROMPT_TOO_LONG, Reason.CLASS_FULL, Reason.ENGINE_DOWN})
-"""Reasons that no weaker and no later answer mends."""
+"""Reasons that no later answer mends."""
 
 NOT_ELSEWHERE = frozenset({Reason.PROMPT_TOO_LONG, Reason.CLASS_FULL})
-"""Reasons that a spill does not mend: a longer prompt climbs, a class is full wherever it runs."""
+"""Those that no other target mends: a longer prompt climbs, a class is full wherever it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def _best(
     """Return the replica with the soonest first token among those that fit, or say why none.
 
     `views` are kept for the next ticket of the same moment. When `binding`, a line of prompts
-    before it is no reason to wait any more.
+    before it is no reason to wait any more, but for one that is promised nothing.
     """
     ask, place = ticket.ask, state.places[target]
     ticket.why = _anywhere(state, ask, target)
@@ -121,11 +120,11 @@ def _best(
     pool = state.pools[place.pool]
     reserves = pool.reserves(now_s)
     held, best = bar(ask, state.learnt(ask.terms), now_s), None
-    for replica in _with_home(pool, ask, candidates, now_s):
+    for replica in _with_its_own(pool, ticket, candidates, now_s):
         if (view := views.get(replica)) is None:
             view = views[replica] = replica.view(now_s)
         found = look(held, replica, view, place, now_s, reserves=reserves)
-        patience = binding and found.against is Reason.PREFILL_AHEAD
+        patience = binding and found.against is Reason.PREFILL_AHEAD and ask.terms.promised
         if found.against is not None and not patience:
             ticket.why = ticket.why or found.against
         elif best is None or _better(found, best):
@@ -146,12 +145,16 @@ def _better(found: Look, best: Look) -> bool:
     return found.tpot_s < best.tpot_s
 
 
-def _with_home(pool: Pool, ask: Ask, candidates: list[Replica], now_s: float) -> Sequence[Replica]:
-    """Return the candidates and, where it is none of them, who should have the prompt cached."""
-    if not ask.blocks or len(pool.replicas) == len(candidates):
+def _with_its_own(
+    pool: Pool, ticket: Ticket, candidates: list[Replica], now_s: float
+) -> Sequence[Replica]:
+    """Return the candidates, who should have the prompt cached, and who empties for the ticket."""
+    if len(pool.replicas) == len(candidates):
         return candidates
-    home = pool.home(ask.blocks, now_s)
-    return candidates if home is None or home in candidates else (*candidates, home)
+    home = pool.home(ticket.ask.blocks, now_s) if ticket.ask.blocks else None
+    kept = pool.kept(ticket, now_s)
+    own = [one for one in (home, kept) if one is not None and one not in candidates]
+    return [*candidates, *dict.fromkeys(own)] if own else candidates
 
 
 def _anywhere(state: State, ask: Ask, target: str) -> Reason | None:
@@ -175,15 +178,16 @@ def _leave(state: State, ticket: Ticket, why: Reason, now_s: float) -> Verdict:
     if terms.spill_to is not None and why not in NOT_ELSEWHERE:
         learnt = state.learnt(terms)
         usd = state.exits.usd(ask, learnt, terms.spill_to)
-        barred = state.exits.barred(ask, learnt, terms.spill_to, usd, now_s)
+        barred = state.barred(ask, terms.spill_to, usd, now_s)
         if barred is None:
             return Verdict(Spill(terms.spill_to, ask.target, why, usd, waited_s))
         late = why is Reason.DEADLINE_AT_RISK and barred is Reason.CLOUD_TOO_SLOW
-        why = why if late or why in HOPELESS else barred
-    if why not in HOPELESS:
+        why = why if late or why in HOPELESS or barred is Reason.ENGINE_DOWN else barred
+    if why not in NOT_ELSEWHERE:
         weaker = _weaker(state, ticket, now_s)
         if weaker is not None:
             return _downgraded(ask, weaker, why, now_s)
+    if why not in HOPELESS:
         anyway = None if why is Reason.COST_CAP else _anyway(state, ask, now_s)
         if anyway is not None:
             return _admitted(ask, anyway, now_s, Reason.LATE_ANYWAY)
@@ -247,7 +251,7 @@ def _at_cloud(state: State, ask: Ask, now_s: float) -> Verdict:
     spill_to = ask.terms.spill_to
     if why is Reason.TARGET_FULL and spill_to is not None:
         usd = state.exits.usd(ask, learnt, spill_to)
-        if state.exits.barred(ask, learnt, spill_to, usd, now_s) is None:
+        if state.barred(ask, spill_to, usd, now_s) is None:
             return Verdict(Spill(spill_to, ask.target, why, usd, waited_s))
     return Verdict(Refuse(ask.target, why, against(state, ask, why, now_s), 1.0, waited_s))
 
@@ -257,11 +261,11 @@ def cloud_in_time(state: State, ask: Ask, found: Placement, now_s: float) -> Pla
     if not isinstance(found, Admit):
         return found
     learnt = state.learnt(ask.terms)
-    why = state.exits.barred(ask, learnt, ask.target, 0.0, now_s)
+    why = state.barred(ask, ask.target, 0.0, now_s)
     if why is not None:
         return Refuse(ask.target, why, against(state, ask, why, now_s), 1.0)
-    cloud, elapsed_s = state.exits.clouds[ask.target], now_s - ask.arrived_s
-    ttft_s, tpot_s = elapsed_s + cloud.ttft_s(LIKELY), cloud.tpot_s(LIKELY)
+    first_s, tpot_s = state.exits.clouds[ask.target].likely(now_s)
+    ttft_s = now_s - ask.arrived_s + first_s
     e2e_s = ttft_s + min(float(ask.max_tokens), learnt.mean_tokens) * tpot_s
     return replace(found, predicted=Prediction(ttft_s, tpot_s, e2e_s))
 

@@ -30,15 +30,15 @@ HANDOVER_S = 0.05
 PROMISE_S = 5.0
 """How long a cloud's place is kept for a request that was sent there and has not asked yet."""
 
-LIKELY = 0.5
-"""The quantile of TTFT that must still fit at the end; else the answer would be late and dear."""
-
 SILENT = 3.0
 """A call that ended without a word, whoever ended it, is a cloud's fault beyond so many times the
 slowest of a hundred first tokens: a deadline or a client cuts short what would never have come."""
 
 SILENT_LEAST_S = 1.0
 """No silence shorter than this says anything."""
+
+PASSING = frozenset({None, Reason.TARGET_FULL, Reason.BREAKER_OPEN})
+"""What may stand against a cloud now and not when a request must leave."""
 
 SHORT = 0.25
 """How long a short answer is, of the mean one: at the end the hope for one is worth its price."""
@@ -107,8 +107,9 @@ class Exits:
         return _last_s(ask, learnt.mean_tokens, *idle)
 
     def _open(self, ask: Ask, learnt: ClassFeedback, target: str, now_s: float) -> bool:
+        """Return whether a cloud takes a request, or may once somebody there has ended."""
         usd = self.usd(ask, learnt, target)
-        return self.barred(ask, learnt, target, usd, now_s) is None
+        return self.barred(ask, learnt, target, usd, now_s) in PASSING
 
     def usd(self, ask: Ask, learnt: ClassFeedback, target: str) -> float:
         """Return what the answer is expected to cost at a target."""
@@ -133,8 +134,8 @@ class Exits:
             return reason
         if not cloud.known:
             return None  # nobody said how slow it is, and it was not called often enough to tell
-        short = SHORT * learnt.mean_tokens
-        last_s = _last_s(ask, short, cloud.ttft_s(LIKELY), cloud.tpot_s(LIKELY))
+        # What is likely must still fit at the end; else the answer would be late and dear.
+        last_s = _last_s(ask, SHORT * learnt.mean_tokens, *cloud.likely(now_s))
         return Reason.CLOUD_TOO_SLOW if last_s is not None and last_s < now_s else None
 
     def closed(self, ask: Ask, target: str, usd: float, now_s: float) -> Reason | None:
@@ -145,7 +146,7 @@ class Exits:
         if self.too_dear(ask, usd):
             return Reason.COST_CAP
         cloud.forget(now_s)
-        if ask.deadline_s is not None and now_s + cloud.soonest_s() > ask.deadline_s:
+        if ask.deadline_s is not None and now_s + cloud.soonest_s(now_s) > ask.deadline_s:
             return Reason.DEADLINE_AT_RISK
         coming = self._coming(target, ask, now_s)
         if place.max_inflight is not None and cloud.inflight + coming >= place.max_inflight:

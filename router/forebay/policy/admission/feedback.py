@@ -4,7 +4,9 @@ After each answer the factor's logarithm moves by `ETA * (miss - allowed)`. Over
 of them after a quiet time, the share of misses then exceeds what is allowed by at most
 (log HIGHEST - log LOWEST)/(ETA * T), as long as factors within one step of HIGHEST stop misses;
 it falls short only where LOWEST is trust enough. That is quantile tracking, as in adaptive
-conformal inference: nothing about the engine need be known for it.
+conformal inference: nothing about the engine need be known for it. Of misses within one second
+no more than `BURST` count: when an engine stands still all its streams are late at once, and as
+many answers in time as that would take back are hours of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ SHARE = 0.6
 ENOUGH = 400
 """Answers after which their lengths are believed: the first to end are the short ones."""
 
+BURST, BURST_S = 5, 1.0
+"""Misses that count of so long a time."""
+
 QUIET_S = 10.0
 """Without answers the factor forgets half of itself in so long: who sends nothing learns nothing,
 and a distrust that keeps every request away could never be disproved."""
@@ -33,6 +38,8 @@ class Margin:
 
     log: float = 0.0
     seen_s: float | None = None
+    burst: int = 0
+    burst_s: float = float("-inf")
 
     def factor(self, now_s: float) -> float:
         """Return what a prediction is multiplied by before it is held against its SLO."""
@@ -45,9 +52,17 @@ class Margin:
     def learn(self, now_s: float, *, missed: bool, allowed: float) -> None:
         """Take in one outcome; `allowed` is the share of misses that is aimed at."""
         self.log = math.log(self.factor(now_s))
-        self.log += ETA * (float(missed) - allowed)
+        counts = missed and self._counts(now_s)
+        self.log += ETA * (float(counts) - allowed)
         self.log = min(math.log(HIGHEST), max(math.log(LOWEST), self.log))
         self.seen_s = now_s
+
+    def _counts(self, now_s: float) -> bool:
+        """Return whether a miss is one of the first of its second."""
+        if now_s - self.burst_s >= BURST_S:
+            self.burst, self.burst_s = 0, now_s
+        self.burst += 1
+        return self.burst <= BURST
 
 
 @dataclass(slots=True)

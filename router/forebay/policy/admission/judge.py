@@ -132,7 +132,7 @@ def limit(
             return Reason.QUEUE_FULL
         if scrape.kv_used >= place.kv_ceiling:
             return Reason.KV_CACHE_FULL
-    share = 1.0 - KV_KEPT if reserves.kv and ask.terms.spill_to is not None else 1.0
+    share = 1.0 if ask.terms.stays or not reserves.kv else 1.0 - KV_KEPT
     needed = view.used + ask.prompt_tokens + ask.max_tokens
     if outside and inside and needed > spec.kv_tokens * share:
         return Reason.KV_CACHE_FULL
@@ -153,13 +153,25 @@ def look(
     e2e_s = ttft_s + held.tokens * tpot_s
     if ask.deadline_s is not None and now_s + ttft_s > ask.deadline_s:
         against = Reason.DEADLINE_AT_RISK
-    elif _late(held, view, ttft_s, tpot_s) or _harms(held, view, tpot_s):
+    elif _late(held, view, ttft_s, tpot_s) or _harms(ask, view, tpot_s):
         against = Reason.SLO_AT_RISK
     elif replica.empties and not ask.terms.stays:
         against = Reason.SLO_AT_RISK  # not its own, but that of the one for whom it empties
-    elif ask.terms.spill_to is not None and view.backlog * view.d_s * BIND_FACTOR > BIND_LATE_S:
+    elif view.backlog * view.d_s * BIND_FACTOR > BIND_LATE_S and _waits_here(ask, reserves):
         against = Reason.PREFILL_AHEAD
     return Look(replica, against, ttft_s, tpot_s, e2e_s, prefill)
+
+
+def _waits_here(ask: Ask, reserves: Reserves) -> bool:
+    """Return whether a request stays in the router's line rather than behind an engine's.
+
+    Whoever goes first anyway gains nothing by that, unless no first token was promised: then it
+    would only stand before those to whom one was.
+    """
+    terms = ask.terms
+    if terms.stays:
+        return terms.ttft_s is None
+    return terms.promised or terms.spill_to is not None or reserves.slots
 
 
 def could(held: Bar, replica: Replica) -> bool:
@@ -183,10 +195,10 @@ def _late(held: Bar, view: View, ttft_s: float, tpot_s: float) -> bool:
     return (ttft_s + held.tokens * tpot_s) * factor > held.e2e_s
 
 
-def _harms(held: Bar, view: View, tpot_s: float) -> bool:
+def _harms(ask: Ask, view: View, tpot_s: float) -> bool:
     """Return whether a stream inside would lose its promise.
 
     Those who may not leave are held to the promise itself, not to its tail.
     """
-    tail = 1.0 if held.tpot_spreads else 1.0 + TPOT_SPREADS * view.tpot_spread
+    tail = 1.0 + TPOT_SPREADS * view.tpot_spread if ask.terms.stays else 1.0
     return tpot_s > view.tightest_s * tail

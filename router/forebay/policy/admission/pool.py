@@ -40,6 +40,9 @@ CROWDED = 0.9
 KEPT_AFTER = 0.5
 """The share of its time that one who may not leave waits before a replica empties for it."""
 
+KEPT_SHARE = 0.25
+"""So many of a pool's replicas may empty at once, and one in any case."""
+
 LONGEST_RETRY_S = 60.0
 
 
@@ -86,6 +89,10 @@ class Pool:
         if self.replicas.get(replica.spec.name) is replica:
             self._near[replica] = None
 
+    def up(self, now_s: float) -> bool:
+        """Return whether any replica can be called."""
+        return any(one.able(now_s) for one in self._ring)
+
     def candidates(self, now_s: float) -> list[Replica]:
         """Return the few replicas that a request is held against, of those that can be called."""
         if len(self._ring) <= CANDIDATES:
@@ -126,12 +133,16 @@ class Pool:
         self._turn = at + 1
         return ring[at : at + count] + ring[: max(0, at + count - len(ring))]
 
+    def kept(self, ticket: Ticket, now_s: float) -> Replica | None:
+        """Return the replica that empties for a ticket, if it is of this pool and may be called."""
+        at = ticket.kept_at
+        here = at is not None and self.replicas.get(at.spec.name) is at and at.able(now_s)
+        return at if here else None
+
     def pressed(self, ticket: Ticket, now_s: float) -> bool:
         """Return whether one who may not leave has waited long, and no replica empties for it."""
-        ask, at = ticket.ask, ticket.kept_at
-        if not ask.terms.stays:
-            return False
-        if at is not None and self.replicas.get(at.spec.name) is at and at.able(now_s):
+        ask = ticket.ask
+        if not ask.terms.stays or self.kept(ticket, now_s) is not None:
             return False
         return now_s - ask.arrived_s >= KEPT_AFTER * (ticket.leave_s - ask.arrived_s)
 
@@ -139,10 +150,15 @@ class Pool:
         """Let one of these replicas empty for a ticket, if one is left that does not yet.
 
         Who may leave fits into smaller gaps, and would take each one before it; a prompt that is
-        too long for a busy engine would never be placed.
+        too long for a busy engine would never be placed. Most of a pool never empties at once:
+        who may leave is to find room in it.
         """
+        if ticket.kept_at is not None:
+            ticket.kept_at.kept_for = None
+            ticket.kept_at = None
+        emptying = sum(one.empties for one in self._ring)
         free = [one for one in candidates if not one.empties]
-        if free:
+        if free and emptying < max(1, int(KEPT_SHARE * len(self._ring))):
             ticket.kept_at = min(free, key=_load)
             ticket.kept_at.kept_for = ticket
 
@@ -186,9 +202,13 @@ def _able(replicas: Iterable[Replica], now_s: float) -> list[Replica]:
 
 
 def _load(replica: Replica) -> tuple[bool, float]:
-    """Return whether a replica is crowded, and how long a first token takes there, roughly."""
+    """Return whether a replica is crowded, and how long a first token takes there, roughly.
+
+    One that empties counts as crowded: it would take the place of one that has room for all.
+    """
     spec, c = replica.spec, replica.coefficients
     promised = replica.reserved + replica.foreign_kv
-    crowded = replica.inside >= spec.max_batch or promised > CROWDED * spec.kv_tokens
+    full = replica.inside >= spec.max_batch or promised > CROWDED * spec.kv_tokens
+    crowded = full or replica.empties
     usual_s = replica.lag_s + replica.ttft_spread_s + c.a_s
     return crowded, usual_s + replica.line.left * c.d_s + replica.inside * c.b_s

@@ -1,12 +1,13 @@
 """The router's own queue: who is placed next when an engine has room.
 
-Requests that may not leave come first, then those that can; among each, tiers share by weight
-and within a tier the one that must leave soonest goes first. Nobody starves: each request has a
-moment at which it leaves the queue, whoever else waits (`Ticket.leave_s`); until then, of the
-engine seconds placed among those that wait, a tier of weight w gets at least w/W, short of one
-request of each tier, as long as what stands first in its line fits an engine. The account is
-start-time fair queueing's: a tier pays for what it is given, and one that comes to wait begins
-where the others stand, with neither a claim nor a debt from before.
+Requests that may not leave come first, then those that can, then those that are promised nothing;
+among each, tiers share by weight and within a tier the one that must leave soonest goes first.
+Nobody starves: each request has a moment at which it leaves the queue, whoever else waits
+(`Ticket.leave_s`); until then, of the engine seconds placed among those that wait, a tier of
+weight w gets at least w/W, short of one request of each tier, as long as what stands first in its
+line fits an engine. The account is start-time fair queueing's: a tier pays for what it is given,
+and one that comes to wait begins where the others stand, with neither a claim nor a debt from
+before.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Queue:
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = weights
-        self._levels = (_Level(), _Level())
+        self._levels = (_Level(), _Level(), _Level())
         self._count = 0
         self._turn = 0
 
@@ -126,7 +127,7 @@ class Queue:
                 yield behind[self._turn % len(behind)]
 
     def waiting(self, ask: Ask) -> int:
-        """Return how many wait in the tier, and among those that may leave or not, of an ask."""
+        """Return how many wait in the tier, and on the level, of an ask."""
         tier = self._levels[_level(ask)].tiers.get(self._name(ask))
         return 0 if tier is None else sum(map(len, tier.lines.values()))
 
@@ -150,7 +151,9 @@ def _key(ticket: Ticket) -> Key:
 
 
 def _level(ask: Ask) -> int:
-    """Return 1 for those that may leave, and those that are promised nothing."""
+    """Return 0 for those that may not leave, 1 for those that can, 2 where nothing is promised."""
+    if not ask.terms.promised:
+        return 2
     return 0 if ask.terms.stays else 1
 
 

@@ -99,8 +99,11 @@ class Replica:
         "_arrivals",
         "_at_s",
         "_fresh",
+        "_heard_s",
         "_idle_s",
         "_mark",
+        "_mute_s",
+        "_mute_until_s",
         "_samples",
         "_tight",
         "cache",
@@ -141,6 +144,8 @@ class Replica:
         self.probe: Ticket | None = None
         self.kept_for: Ticket | None = None
         self._mark = 0.0
+        self._mute_s, self._mute_until_s = 0.0, now_s
+        self._heard_s = now_s
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._fresh = 0
         self._tight: Counter[float] = Counter()
@@ -191,10 +196,11 @@ class Replica:
         """Take in how a call ended, for the replica's health.
 
         One that ended without a word, whoever ended it, is the replica's fault when a first token
-        was due long before: what hangs answers no probe of ours either, and draws calls for ever.
+        was due long before, to it or to those before it that were cut short: what hangs answers no
+        probe of ours either, and draws calls for ever.
         """
         due_s = SILENT * max(SILENT_LEAST_S, ticket.expected_s - ticket.placed_s)
-        wordless = ticket.first_s is None and now_s - ticket.placed_s > due_s
+        wordless = ticket.first_s is None and self._muted(ticket, now_s) > due_s
         if outcome == "served":
             self.health = self.health.served(now_s, ticket.placed_s)
         elif outcome == "failed" or wordless:
@@ -282,6 +288,7 @@ class Replica:
         self.kv += ticket.ask.prompt_tokens + count - 1
         if self.probe is None:
             self._times(ticket)
+        self._heard_s = now_s
         miss_s = now_s - ticket.expected_s
         self.ttft_spread_s += SPREAD_STEP * (min(abs(miss_s), WORST_S) - self.ttft_spread_s)
         self.lag_s += LAG_STEP * max(-self.lag_s, min(MAX_LAG_S - self.lag_s, miss_s))
@@ -294,6 +301,7 @@ class Replica:
     def later(self, ticket: Ticket, count: int, now_s: float) -> None:
         """Note further tokens of a running stream; one stream of each engine times its steps."""
         self.kv += count
+        self._heard_s = now_s
         if ticket is not self.probe:
             if self._silent(now_s):
                 self._times(ticket)
@@ -375,6 +383,17 @@ class Replica:
             del self._tight[tpot_s]
 
     # ---- what goes on by itself ---------------------------------------------------------
+
+    def _muted(self, ticket: Ticket, now_s: float) -> float:
+        """Return how long a call heard nothing, or it and those before it that should have.
+
+        Of those only what came after their first tokens were due counts, since the last word.
+        """
+        if self._heard_s > self._mute_until_s:
+            self._mute_s, self._mute_until_s = 0.0, self._heard_s
+        self._mute_s += max(0.0, now_s - max(ticket.expected_s, self._mute_until_s))
+        self._mute_until_s = now_s
+        return max(now_s - ticket.placed_s, self._mute_s)
 
     def _silent(self, now_s: float) -> bool:
         """Return whether no stream times the engine's steps now."""

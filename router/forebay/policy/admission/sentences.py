@@ -25,18 +25,18 @@ def against(state: State, ask: Ask, why: Reason, now_s: float) -> str:
         return _CLOUD[why].format(target=(spilling and ask.terms.spill_to) or ask.target)
     pool = state.pool(ask.target)
     if pool is None:
-        return _at_cloud(state, ask, why)
+        return _at_cloud(state, ask, why, now_s)
     if why is Reason.WAITING_FULL:
         return f"{pool.queue.waiting(ask)} requests wait for it already"
     nearest = min(pool.replicas.values(), key=lambda one: one.inside, default=None)
     return "it has no replica" if nearest is None else _nearest(state, ask, nearest, why, now_s)
 
 
-def _at_cloud(state: State, ask: Ask, why: Reason) -> str:
+def _at_cloud(state: State, ask: Ask, why: Reason, now_s: float) -> str:
     """Return what stands against a cloud that is neither too dear nor broken."""
     if why is not Reason.DEADLINE_AT_RISK:
         return "it takes no more at once"
-    soonest_s = state.exits.clouds[ask.target].soonest_s()
+    soonest_s = state.exits.clouds[ask.target].soonest_s(now_s)
     return f"its first token takes {soonest_s:.2f} s at least, and the deadline is sooner"
 
 
@@ -60,6 +60,8 @@ def _nearest(state: State, ask: Ask, replica: Replica, why: Reason, now_s: float
         ttft_s, left_s = found.ttft_s, max(0.0, ask.deadline_s - now_s)
         first = f"its first token would take about {ttft_s:.2f} s, " if ttft_s else ""
         return f"{replica.inside} requests are in flight, {first}and {left_s:.2f} s are left"
+    if why is Reason.PREFILL_AHEAD:
+        return f"{replica.backlog(now_s):.0f} tokens of others' prompts stand before it"
     return _promise(ask, found.predicted(now_s - ask.arrived_s))
 
 

@@ -10,12 +10,16 @@ from forebay.policy.admission.feedback import ClassFeedback
 from forebay.policy.admission.memory import Memory
 from forebay.policy.admission.pool import Pool
 from forebay.policy.admission.queue import Queue
+from forebay.values import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from forebay.policy.admission.outside import Outside
-    from forebay.policy.admission.terms import Place, Terms, Ticket
+    from forebay.policy.admission.terms import Ask, Place, Terms, Ticket
+
+HELD_UP = 0.25
+"""The share of an answer's time from which on its client's pace is what was measured."""
 
 
 class State:
@@ -37,6 +41,13 @@ class State:
         place = self.places.get(target)
         return None if place is None else self.pools.get(place.pool)
 
+    def barred(self, ask: Ask, target: str, usd: float, now_s: float) -> Reason | None:
+        """Return why a request may not spill to a target for about `usd`, or None."""
+        pool = self.pool(target)
+        if pool is not None and not pool.up(now_s):
+            return Reason.ENGINE_DOWN
+        return self.exits.barred(ask, self.learnt(ask.terms), target, usd, now_s)
+
     def full(self, terms: Terms) -> bool:
         """Return whether a class has as many requests in flight as it may."""
         most = terms.max_inflight
@@ -54,8 +65,21 @@ class State:
             self.classes[terms.route] = learnt
         return learnt
 
-    def learn(self, ticket: Ticket, first_s: float, now_s: float) -> None:
-        """Take in how long an answer took, and whether that was as promised."""
+    def given_up(self, ticket: Ticket, now_s: float) -> None:
+        """Take in that a client left before its first token: too late, if that was overdue."""
+        ask, learnt = ticket.ask, self.learnt(ticket.ask.terms)
+        if ask.terms.ttft_s is None or now_s - ask.arrived_s <= ask.terms.ttft_s:
+            return
+        if ticket.replica is None:
+            learnt.cloud_answered(missed=True)
+        else:
+            learnt.ttft.learn(now_s, missed=True, allowed=learnt.allowed() / ask.terms.promises)
+
+    def learn(self, ticket: Ticket, first_s: float, now_s: float, reader_s: float = 0.0) -> None:
+        """Take in how long an answer took, and whether that was as promised.
+
+        One that its client held up, for `reader_s`, says nothing of who gave it.
+        """
         ask, terms = ticket.ask, ticket.ask.terms
         learnt, later = self.learnt(terms), ticket.tokens - 1
         tpot_s = (ticket.last_s - first_s) / later if later > 0 else None
@@ -63,14 +87,13 @@ class State:
         slow = terms.tpot_s is not None and tpot_s is not None and tpot_s > terms.tpot_s
         late = slow or (terms.e2e_s is not None and now_s - ask.arrived_s > terms.e2e_s)
         learnt.answered(ticket.tokens, now_s)
+        if reader_s > HELD_UP * (now_s - ticket.placed_s):
+            return
         if ticket.replica is None:
             self.exits.clouds[ticket.target].saw(first_s - ticket.placed_s, tpot_s, now_s)
             learnt.cloud_answered(missed=late_first or late)
             return
-        promised = (terms.ttft_s is not None) + (
-            terms.tpot_s is not None or terms.e2e_s is not None
-        )
-        allowed = learnt.allowed() / max(1, promised)
+        allowed = learnt.allowed() / terms.promises
         if tpot_s is not None:
             ticket.replica.paced(ticket, tpot_s)
         learnt.ttft.learn(now_s, missed=late_first, allowed=allowed)

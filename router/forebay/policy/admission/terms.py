@@ -25,7 +25,8 @@ class Terms:
 
     `at_risk` is whether a predicted miss is reason enough to leave, or only a limit that is met.
     `promised` is False where no latency is promised at all. `wait_s` bounds the wait for a
-    replica, beside what the promise itself does.
+    replica, beside what the promise itself does. `elsewhere` is True where this call may not
+    spill, and others of its class may: its client named the target, or it has spilled already.
     """
 
     route: str
@@ -41,11 +42,22 @@ class Terms:
     max_inflight: int | None = None
     max_usd: float | None = None
     promised: bool = True
+    elsewhere: bool = False
+
+    @property
+    def promises(self) -> int:
+        """How many kinds of latency are promised that may be missed one without the other."""
+        first, rest = self.ttft_s is not None, self.tpot_s is not None or self.e2e_s is not None
+        return max(1, first + rest)
 
     @property
     def stays(self) -> bool:
-        """Whether a promise was made that no cloud may keep."""
-        return self.promised and self.spill_to is None
+        """Whether it is of a class that was promised what only its own engines may keep.
+
+        Such a class goes first; a call that merely has no way out has no claim to that, or each
+        client could make one by naming a target.
+        """
+        return self.promised and self.spill_to is None and not self.elsewhere
 
 
 @dataclass(frozen=True, slots=True)
