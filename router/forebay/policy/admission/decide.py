@@ -152,7 +152,7 @@ def _with_its_own(
     if len(pool.replicas) == len(candidates):
         return candidates
     home = pool.home(ticket.ask.blocks, now_s) if ticket.ask.blocks else None
-    kept = pool.kept(ticket, now_s)
+    kept = None if ticket.kept_at is None else pool.kept(ticket, now_s)
     own = [one for one in (home, kept) if one is not None and one not in candidates]
     return [*candidates, *dict.fromkeys(own)] if own else candidates
 

@@ -132,7 +132,7 @@ def limit(
             return Reason.QUEUE_FULL
         if scrape.kv_used >= place.kv_ceiling:
             return Reason.KV_CACHE_FULL
-    share = 1.0 if ask.terms.stays or not reserves.kv else 1.0 - KV_KEPT
+    share = 1.0 - KV_KEPT if reserves.kv and not ask.terms.stays else 1.0
     needed = view.used + ask.prompt_tokens + ask.max_tokens
     if outside and inside and needed > spec.kv_tokens * share:
         return Reason.KV_CACHE_FULL
@@ -155,7 +155,7 @@ def look(
         against = Reason.DEADLINE_AT_RISK
     elif _late(held, view, ttft_s, tpot_s) or _harms(ask, view, tpot_s):
         against = Reason.SLO_AT_RISK
-    elif replica.empties and not ask.terms.stays:
+    elif view.empties and not ask.terms.stays:
         against = Reason.SLO_AT_RISK  # not its own, but that of the one for whom it empties
     elif view.backlog * view.d_s * BIND_FACTOR > BIND_LATE_S and _waits_here(ask, reserves):
         against = Reason.PREFILL_AHEAD

@@ -209,6 +209,6 @@ def _load(replica: Replica) -> tuple[bool, float]:
     spec, c = replica.spec, replica.coefficients
     promised = replica.reserved + replica.foreign_kv
     full = replica.inside >= spec.max_batch or promised > CROWDED * spec.kv_tokens
-    crowded = full or replica.empties
+    crowded = full or (replica.kept_for is not None and replica.empties)
     usual_s = replica.lag_s + replica.ttft_spread_s + c.a_s
     return crowded, usual_s + replica.line.left * c.d_s + replica.inside * c.b_s

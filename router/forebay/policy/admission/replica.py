@@ -66,7 +66,7 @@ class View(NamedTuple):
     a step begins after `begins_s`, takes `step_s` and has `room` for prompt tokens; with one more
     stream it takes `alone_s`, without its context and without the prompts that come between,
     `prompts_per_s` of late. No TPOT may be predicted above `tightest_s`, or a stream inside loses
-    its promise.
+    its promise. One that `empties` takes nobody who may leave.
     """
 
     inside: int
@@ -82,6 +82,7 @@ class View(NamedTuple):
     tightest_s: float
     ttft_spread_s: float
     tpot_spread: float
+    empties: bool
 
     def ahead_s(self, prompt_tokens: int, prefill: int) -> tuple[float, float]:
         """Return TTFT and TPOT from now on of one more prompt, `prefill` of it not cached."""
@@ -246,6 +247,7 @@ class Replica:
             tightest_s=self.tightest_s(),
             ttft_spread_s=self.ttft_spread_s,
             tpot_spread=self.tpot_spread,
+            empties=self.empties,
         )
 
     def idle(self, prompt_tokens: int) -> tuple[float, float]:

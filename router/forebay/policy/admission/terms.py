@@ -5,7 +5,7 @@ All latencies are seconds, all prices USD; None means "nothing was said".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from forebay.policy.admission.model import UNKNOWN, Coefficients, Speed
@@ -27,6 +27,10 @@ class Terms:
     `promised` is False where no latency is promised at all. `wait_s` bounds the wait for a
     replica, beside what the promise itself does. `elsewhere` is True where this call may not
     spill, and others of its class may: its client named the target, or it has spilled already.
+
+    `stays` is whether it is of a class that was promised what only its own engines may keep. Such
+    a class goes first; a call that merely has no way out has no claim to that, or each client
+    could make one by naming a target.
     """
 
     route: str
@@ -43,21 +47,18 @@ class Terms:
     max_usd: float | None = None
     promised: bool = True
     elsewhere: bool = False
+    stays: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Tell once what each decision asks."""
+        stays = self.promised and self.spill_to is None and not self.elsewhere
+        object.__setattr__(self, "stays", stays)
 
     @property
     def promises(self) -> int:
         """How many kinds of latency are promised that may be missed one without the other."""
         first, rest = self.ttft_s is not None, self.tpot_s is not None or self.e2e_s is not None
         return max(1, first + rest)
-
-    @property
-    def stays(self) -> bool:
-        """Whether it is of a class that was promised what only its own engines may keep.
-
-        Such a class goes first; a call that merely has no way out has no claim to that, or each
-        client could make one by naming a target.
-        """
-        return self.promised and self.spill_to is None and not self.elsewhere
 
 
 @dataclass(frozen=True, slots=True)
