@@ -90,15 +90,15 @@ def test_naming_a_target_is_no_way_to_the_head_of_the_line():
 def test_replicas_that_empty_hide_none_that_has_room():
     made = scene(4 * CANDIDATES, max_batch=64)
     for number in range(CANDIDATES):
-        kept, _ = place(made, ask(PRIVATE, name=f"kept {number}"))
-        made.state.pools["local"].queue.push(kept)
-        kept.state = "waiting"
-        of(made, number).kept_for = kept
+        waits = made.ask(ask(PRIVATE, name=str(number)), 0.0)
+        of(made, number).kept_for = waits
     for number in range(CANDIDATES, 4 * CANDIDATES):
         of(made, number).foreign = 3
-    _, found = place(made, ask(CHAT, name="new"))
-    assert isinstance(found, Admit)
-    assert found.replica not in {f"r{number}" for number in range(CANDIDATES)}
+    pool = made.state.pools["local"]
+    for _ in range(4 * CANDIDATES):
+        seen = pool.candidates(0.0)
+        assert sum(one.empties for one in seen) <= 1, "but for the one whose turn it is"
+        assert len(seen) == CANDIDATES
 
 
 @pytest.mark.parametrize(("replicas", "most"), [(1, 1), (3, 1), (4, 1), (12, 3)])
