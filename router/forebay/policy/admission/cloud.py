@@ -9,11 +9,11 @@ from collections import deque
 WINDOW = 1000
 """Answers that are remembered: ten of them are slower than the p99."""
 
-LATELY = 100
-"""Answers that the median is taken of: it needs few, and follows a cloud that slows or mends."""
-
 ENOUGH = 100
 """Answers after which what was seen is believed instead of what was expected."""
+
+LATELY = ENOUGH
+"""Answers that the median is taken of: it needs few, and follows a cloud that slows or mends."""
 
 FORGET_S = 900.0
 """Age at which an answer says no more of a cloud."""
