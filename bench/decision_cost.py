@@ -6,7 +6,9 @@ A decision is one placement, or that nobody else can be placed now; the first af
 the event itself in it. An event is an arrival, a first token or an end, with all that is decided on
 it; the router hands out each decision before it makes the next. Times are the thread's own. So many
 requests wait that an event finds room for at most a few, and they wait because the prediction says
-so, which is dearer than a full engine. Exits 1 where a decision's p99.9 is above 1 ms anywhere.
+so, which is dearer than a full engine: for engines' lines of prompts to get shorter, or, where
+prompts cost little and each stream slows the others, for streams to end. Exits 1 where a decision's
+p99.9 is above 1 ms anywhere.
 
 Loop stalls are wall time, from a task that wants to wake every millisecond while the largest case
 is driven on an event loop; they hold refits and the machine's other work, and no limit is put on
@@ -21,6 +23,7 @@ import random
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from forebay.edges.admission import LoopAdmission
@@ -44,7 +47,12 @@ FAR_S = 1e6
 PERIOD_S = 0.25
 """Time between two answers' ends on one engine."""
 
-SPEED = Coefficients(0.0133, 0.000063, 3.41e-7, 0.0000686)
+SPEEDS = {
+    "line": Coefficients(0.0133, 0.000063, 3.41e-7, 0.0000686),
+    "pace": Coefficients(0.0133, 0.0005, 3.41e-7, 0.0000069),
+}
+"""What requests wait for, and the engines that make them."""
+
 CLOUD = Place("cloud", input_usd=2e-7, output_usd=8e-7, expect_ttft_s=0.9)
 CLASSES = (
     Terms("chat", ttft_s=FAR_S, tpot_s=0.05, spill_to="cloud"),
@@ -62,6 +70,7 @@ class Drive:
 
     replicas: int
     queued: int
+    waits_for: str = "line"
     dice: random.Random = field(default_factory=lambda: random.Random(1))
     now_s: float = 0.0
     asked: int = 0
@@ -73,7 +82,8 @@ class Drive:
         self.controller = Controller([Place("local", "local"), CLOUD], tiers=TIERS)
         for number in range(self.replicas):
             self.controller.join(
-                ReplicaSpec(f"r{number}", "local", 163_008, 256, 2048, SPEED), self.now_s
+                ReplicaSpec(f"r{number}", "local", 163_008, 256, 2048, SPEEDS[self.waits_for]),
+                self.now_s,
             )
         while self.waiting < self.queued:
             self.arrive()
@@ -155,8 +165,8 @@ def _ordered_us(cost_ns: list[int]) -> list[float]:
     return sorted(ns / 1e3 for ns in cost_ns)
 
 
-def row(replicas: int, queued: int, decisions: int) -> dict[str, float]:
-    cost, event = Drive(replicas, queued).measured(decisions)
+def row(waits_for: str, replicas: int, queued: int, decisions: int) -> dict[str, float]:
+    cost, event = Drive(replicas, queued, waits_for).measured(decisions)
     said = {"replicas": replicas, "queued": queued, "event p99.9": quantiles(event)["p99.9"]}
     return said | quantiles(cost)
 
@@ -207,23 +217,22 @@ def main() -> None:
     if asked.no_gc:
         gc.disable()
     rows = []
-    print("| replicas | queued | p50 | p99 | p99.9 | max | event p99.9 |")
-    print("|---" * 7 + "|")
-    for replicas in REPLICAS:
-        for queued in QUEUED:
-            found = row(replicas, queued, asked.decisions)
-            rows.append(found)
-            print(
-                f"| {replicas} | {queued} | {found['p50']:.0f} | {found['p99']:.0f} "
-                f"| {found['p99.9']:.0f} | {found['max']:.0f} | {found['event p99.9']:.0f} |",
-                flush=True,
-            )
+    print("| waits for | replicas | queued | p50 | p99 | p99.9 | max | event p99.9 |")
+    print("|---" * 8 + "|")
+    for waits_for, replicas, queued in product(SPEEDS, REPLICAS, QUEUED):
+        found = row(waits_for, replicas, queued, asked.decisions)
+        rows.append({"waits_for": waits_for, **found})
+        print(
+            f"| {waits_for} | {replicas} | {queued} | {found['p50']:.0f} | {found['p99']:.0f} "
+            f"| {found['p99.9']:.0f} | {found['max']:.0f} | {found['event p99.9']:.0f} |",
+            flush=True,
+        )
     loop = asyncio.run(stalls(asked.seconds))
     print("loop stalls, us:", json.dumps(loop))
     if asked.json is not None:
         whole = {"unit": "us", "decisions": asked.decisions, "rows": rows, "loop_stalls": loop}
         asked.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    worst = max(found["p99.9"] for found in rows)
+    worst = max(float(found["p99.9"]) for found in rows)
     if worst > LIMIT_US:
         sys.exit(f"p99.9 of a decision is {worst:.0f} us; the limit is {LIMIT_US:.0f}")
 

@@ -32,7 +32,7 @@ from forebay.entries import UNBILLED, Entries
 from forebay.errors import AnswerRefused, ForebayError, UnknownTicket, status_of
 from forebay.policy import verify
 from forebay.policy.around import past_refusal
-from forebay.policy.health import at_fault
+from forebay.policy.health import outcome_of
 from forebay.policy.rules import HUMAN
 from forebay.policy.tools import Calls
 from forebay.policy.verifiers.support import library
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from forebay.house import House
+    from forebay.policy.admission import Outcome
     from forebay.policy.choose import Chosen
     from forebay.race import Entrant
     from forebay.values import Chunk, Request
@@ -202,7 +203,8 @@ class Corridor:
     ) -> AsyncGenerator[Event | Setback, None]:
         """Stream one target's answer through the gate, then judge it whole."""
         clock, outcome = self._house.clock, "cancelled"
-        failed, billed = False, True
+        billed = True
+        ended: Outcome = "cancelled"
         answer = Answer(gate, Calls(entrant.call.request))
         try:
             if entrant.run.withheld is not None:
@@ -234,7 +236,7 @@ class Corridor:
         except ForebayError as error:
             judged = isinstance(error, AnswerRefused)
             outcome = "refused" if judged else status_of(error).reason
-            failed = at_fault(error)
+            ended = outcome_of(error)
             billed = bool(entrant.run.tokens) or not isinstance(error, UNBILLED)
             setback = setback_of(error)
             if setback is None or walk.committed:
@@ -242,7 +244,7 @@ class Corridor:
             walk.broke = error
             yield replace(setback, called=True)
         finally:
-            entries.end(entrant, outcome, answer.verdicts, failed=failed, billed=billed)
+            entries.end(entrant, outcome, answer.verdicts, ended=ended, billed=billed)
 
     def _exhausted(self, walk: Walk, chosen: Chosen, setbacks: list[Setback]) -> list[Event]:
         """Return what a client gets when no rung's answer passed, or raise why it gets none."""

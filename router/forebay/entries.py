@@ -19,7 +19,7 @@ from forebay.errors import (
     status_of,
 )
 from forebay.policy import outgoing
-from forebay.policy.health import at_fault
+from forebay.policy.health import outcome_of
 from forebay.policy.rules import HUMAN
 from forebay.ports import Held
 from forebay.race import Entrant, faster
@@ -28,6 +28,7 @@ from forebay.walk import Run, Step
 
 if TYPE_CHECKING:
     from forebay.house import House
+    from forebay.policy.admission import Outcome
     from forebay.policy.choose import Chosen
     from forebay.values import Prepared, Request, Verdict
     from forebay.walk import Walk
@@ -109,12 +110,12 @@ class Entries:
         outcome: str,
         verdicts: tuple[Verdict, ...] = (),
         *,
-        failed: bool = False,
+        ended: Outcome = "cancelled",
         billed: bool = True,
     ) -> None:
         """Give a call's place back, and close it in the books; one not `billed` cost nothing."""
         self._open.remove(entrant)
-        entrant.lease.end("failed" if failed else "cancelled")
+        entrant.lease.end(ended)
         step, run = entrant.step, entrant.run
         told = () if run.withheld is None else (run.withheld,)
         usd = self.house.usd(step.target, run.usage) if billed else 0.0
@@ -127,7 +128,8 @@ class Entries:
             error = entrant.error
             if isinstance(error, ForebayError):
                 billed = not isinstance(error, UNBILLED)
-                self.end(entrant, status_of(error).reason, failed=at_fault(error), billed=billed)
+                reason, ended = status_of(error).reason, outcome_of(error)
+                self.end(entrant, reason, ended=ended, billed=billed)
             else:
                 self.end(entrant, outcome)
             if error is not None and not isinstance(error, ForebayError):

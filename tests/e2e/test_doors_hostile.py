@@ -10,8 +10,10 @@ from collections import Counter
 import grpc
 import httpx
 import pytest
+import yaml
 from e2e.hostile import REGEXES, SCHEMAS
 
+from forebay.cli.up import CHECKOUT
 from forebay.v1 import router_pb2 as pb
 from forebay.v1 import router_pb2_grpc
 
@@ -22,6 +24,23 @@ RAW = "@schema@"
 CLASS_NAMES = ("Error", "Exception", "Traceback", "<class", "forebay.", "pydantic", "object at 0x")
 
 pytestmark = pytest.mark.timeout(400)
+
+
+PATIENT = {"ttft_ms": 60_000, "tpot_ms": 60_000}
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack, tmp_path_factory):
+    """Start a stack where no machine is too slow for the streams and one request more."""
+    policy = yaml.safe_load((CHECKOUT / "policies" / "default.yaml").read_text())
+    for route in policy["routes"]:
+        if route["name"] == "code":
+            route["slo"] = PATIENT
+    path = tmp_path_factory.mktemp("patient") / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    stack = start_stack("--policy", str(path))
+    yield stack
+    stack.stop()
 
 
 def guides(chance):

@@ -296,6 +296,37 @@ def test_an_engine_that_hangs_is_ejected_though_clients_wait_less_than_any_silen
     assert alive.health.takes(now_s)
 
 
+def test_an_engine_that_talks_to_others_does_not_hang():
+    made = scene(**ROOMY)
+    stream, _ = place(made, ask(CHAT, name="stream"))
+    made.tokens(stream, 1, 0.1)
+    for number in range(20):
+        at_s = 10.0 * number
+        ticket, _ = place(made, ask(CHAT, at=at_s, name=str(number)), at_s)
+        for later in range(9):
+            made.tokens(stream, 1, at_s + later)
+        made.ended(ticket, "cancelled", at_s + 9.0)
+    assert of(made).health.takes(200.0)
+
+
+def test_an_engine_that_is_slow_to_say_no_is_not_ejected():
+    made = scene()
+    for number in range(20):
+        at_s = 10.0 * number
+        ticket, _ = place(made, ask(CHAT, at=at_s, name=str(number)), at_s)
+        made.ended(ticket, "declined", at_s + 9.0)
+    assert of(made).health.takes(200.0)
+
+
+def test_a_no_is_a_word_between_silences():
+    made = scene()
+    for number in range(60):
+        at_s = 10.0 * number
+        ticket, _ = place(made, ask(CHAT, at=at_s, name=str(number)), at_s)
+        made.ended(ticket, "declined" if number % 3 == 2 else "cancelled", at_s + 0.9)
+    assert of(made).health.takes(600.0)
+
+
 def test_short_silences_between_words_say_nothing():
     made = scene()
     for number in range(60):

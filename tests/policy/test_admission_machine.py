@@ -191,7 +191,7 @@ class Admissions(RuleBasedStateMachine):
             assert replica.line.prompt_tokens == sum(t.ask.prompt_tokens for t in pending)
             assert 0 <= replica.line.taken <= replica.line.sent
             promised = [t for t in inside if t.ask.terms.tpot_s is not None]
-            assert replica.tightest_s() == min((t.tight_s for t in promised), default=math.inf)
+            assert replica.tightest_s == min((t.tight_s for t in promised), default=math.inf)
             assert all(0 < t.tight_s <= t.ask.terms.tpot_s for t in promised)
             assert replica.probe is None or replica.probe in running
 

@@ -11,12 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from forebay.errors import (
     STATUS,
     DeadlineExceeded,
+    Declined,
     EngineFailed,
     EngineUnavailable,
     InvalidRequest,
     Overloaded,
+    TooLarge,
 )
-from forebay.policy.health import FAULTS, RULES, Health, Rules, State, at_fault
+from forebay.policy.health import FAULTS, RULES, Health, Rules, State, outcome_of
 
 
 def failing(health, *times, began_s=None):
@@ -30,17 +32,19 @@ OPEN = failing(Health(), 10.0, 10.1, 10.2)
 
 
 @pytest.mark.parametrize(
-    ("error", "counts"),
+    ("error", "outcome"),
     [
-        (EngineUnavailable("x"), True),
-        (EngineFailed("x"), True),
-        (InvalidRequest("x"), False),
-        (Overloaded("x", 1.0), False),
-        (DeadlineExceeded("x"), False),
+        (EngineUnavailable("x"), "failed"),
+        (EngineFailed("x"), "failed"),
+        (InvalidRequest("x"), "declined"),
+        (TooLarge("x"), "declined"),
+        (Overloaded("x", 1.0), "declined"),
+        (Declined("x"), "declined"),
+        (DeadlineExceeded("x"), "cancelled"),
     ],
 )
-def test_only_its_own_faults_count(error, counts):
-    assert at_fault(error) is counts
+def test_only_its_own_faults_count_and_a_no_is_a_word(error, outcome):
+    assert outcome_of(error) == outcome
 
 
 def test_every_error_is_either_its_fault_or_not():

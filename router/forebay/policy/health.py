@@ -15,17 +15,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from forebay.errors import EngineFailed, EngineUnavailable, ForebayError
+from forebay.errors import (
+    Declined,
+    EngineFailed,
+    EngineUnavailable,
+    ForebayError,
+    InvalidRequest,
+    Overloaded,
+)
+
+if TYPE_CHECKING:
+    from forebay.policy.admission.terms import Outcome
 
 FAULTS = (EngineUnavailable, EngineFailed)
 """Errors that are the replica's own. A bad request, a full queue, a deadline that was too
 short and a client that left are not; what is, beside errors, see `Replica.judged`."""
 
+ANSWERS = (InvalidRequest, Overloaded, Declined)
+"""Errors that are an answer, however long they took: what says no does not hang."""
 
-def at_fault(error: ForebayError) -> bool:
-    """Return whether an error counts against the replica that the call went to."""
-    return isinstance(error, FAULTS)
+
+def outcome_of(error: ForebayError) -> Outcome:
+    """Return how a call that ended in an error went for the replica or cloud that it went to."""
+    if isinstance(error, FAULTS):
+        return "failed"
+    return "declined" if isinstance(error, ANSWERS) else "cancelled"
 
 
 class State(StrEnum):
@@ -129,7 +145,7 @@ class Health:
         )
 
     def failed(self, now_s: float, began_s: float | None = None) -> Health:
-        """Note that a call begun at `began_s` failed by the replica's fault (`at_fault`)."""
+        """Note that a call begun at `began_s` failed by the replica's fault (`FAULTS`)."""
         if self._is_old(began_s):
             return self
         where = self.state(now_s)

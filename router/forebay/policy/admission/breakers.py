@@ -42,7 +42,7 @@ class _Circuits:
 class CloudBreakers:
     """Bars clouds whose circuit is open and lets one request at a time find out about the others.
 
-    Of faults only a target's own count (`health.at_fault`, and silence, see `Exits.silent`): a
+    Of faults only a target's own count (`health.FAULTS`, and silence, see `Exits.silent`): a
     client's bad request, a refusal, a deadline and a client that left say nothing of it. `beside`
     is asked about whatever else may stand against a cloud.
     """

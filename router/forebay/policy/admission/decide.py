@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from forebay.policy.admission.judge import ALL, bar, could, look
+from forebay.policy.admission.judge import ALL, bar, could, long_line, look, too_slow, waits_here
 from forebay.policy.admission.sentences import against
 from forebay.values import Admit, Downgrade, Placement, Prediction, Reason, Refuse, Spill
 
@@ -111,7 +111,9 @@ def _best(
     """Return the replica with the soonest first token among those that fit, or say why none.
 
     `views` are kept for the next ticket of the same moment. When `binding`, a line of prompts
-    before it is no reason to wait any more, but for one that is promised nothing.
+    before it is no reason to wait any more, but for one that is promised nothing; until then, who
+    may leave is not held against a replica whose line is long already, and nobody against one that
+    is too slow already. Most of those that wait, wait for one or the other.
     """
     ask, place = ticket.ask, state.places[target]
     ticket.why = _anywhere(state, ask, target)
@@ -119,10 +121,18 @@ def _best(
         return None
     pool = state.pools[place.pool]
     reserves = pool.reserves(now_s)
-    held, best = bar(ask, state.learnt(ask.terms), now_s), None
+    waits = not binding and not ask.terms.stays and waits_here(ask, reserves)
+    held = best = None
     for replica in _with_its_own(pool, ticket, candidates, now_s):
         if (view := views.get(replica)) is None:
             view = views[replica] = replica.view(now_s)
+        if waits and long_line(view):
+            ticket.why = ticket.why or Reason.PREFILL_AHEAD
+            continue
+        held = held or bar(ask, state.learnt(ask.terms), now_s)
+        if not binding and too_slow(held, view):
+            ticket.why = ticket.why or Reason.SLO_AT_RISK
+            continue
         found = look(held, replica, view, place, now_s, reserves=reserves)
         patience = binding and found.against is Reason.PREFILL_AHEAD and ask.terms.promised
         if found.against is not None and not patience:
@@ -163,6 +173,8 @@ def _anywhere(state: State, ask: Ask, target: str) -> Reason | None:
         return Reason.PROMPT_TOO_LONG
     if state.full(ask.terms):
         return Reason.CLASS_FULL
+    if ask.terms.max_usd is None:
+        return None
     usd = state.exits.usd(ask, state.learnt(ask.terms), target)
     return Reason.COST_CAP if state.exits.too_dear(ask, usd) else None
 
@@ -235,7 +247,7 @@ def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
         if busy or replica.line.pending:
             continue
         found = look(held, replica, replica.view(now_s), place, now_s, reserves=ALL)
-        harms = found.tpot_s > replica.tightest_s()
+        harms = found.tpot_s > replica.tightest_s
         if found.against in (None, Reason.SLO_AT_RISK) and not harms:
             return found
     return None

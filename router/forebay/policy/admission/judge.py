@@ -157,12 +157,27 @@ def look(
         against = Reason.SLO_AT_RISK
     elif view.empties and not ask.terms.stays:
         against = Reason.SLO_AT_RISK  # not its own, but that of the one for whom it empties
-    elif view.backlog * view.d_s * BIND_FACTOR > BIND_LATE_S and _waits_here(ask, reserves):
+    elif long_line(view) and waits_here(ask, reserves):
         against = Reason.PREFILL_AHEAD
     return Look(replica, against, ttft_s, tpot_s, e2e_s, prefill)
 
 
-def _waits_here(ask: Ask, reserves: Reserves) -> bool:
+def too_slow(held: Bar, view: View) -> bool:
+    """Return whether TPOT alone is against a request, even without what its own prompt adds.
+
+    `look` then says no whatever else it finds, and takes ten times as long to.
+    """
+    tpot_s = view.floor_s + view.slope_s * held.ask.prompt_tokens
+    factor = held.rate_factor * (1.0 + held.tpot_spreads * view.tpot_spread)
+    return tpot_s * factor > held.tpot_s or _harms(held.ask, view, tpot_s)
+
+
+def long_line(view: View) -> bool:
+    """Return whether so many prompts wait in an engine that the next one waits in the router."""
+    return view.backlog * view.d_s * BIND_FACTOR > BIND_LATE_S
+
+
+def waits_here(ask: Ask, reserves: Reserves) -> bool:
     """Return whether a request stays in the router's line rather than behind an engine's.
 
     Whoever goes first anyway gains nothing by that, unless no first token was promised: then it

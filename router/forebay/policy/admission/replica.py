@@ -65,8 +65,10 @@ class View(NamedTuple):
     `inside` requests, `used` tokens of KV cache promised, `backlog` prompt tokens to take in;
     a step begins after `begins_s`, takes `step_s` and has `room` for prompt tokens; with one more
     stream it takes `alone_s`, without its context and without the prompts that come between,
-    `prompts_per_s` of late. No TPOT may be predicted above `tightest_s`, or a stream inside loses
-    its promise. One that `empties` takes nobody who may leave.
+    `prompts_per_s` of late. With them, but for its own prompt, a stream has a TPOT of at least
+    `floor_s` and `slope_s` for each token of its context. No TPOT may be predicted above
+    `tightest_s`, or a stream inside loses its promise. One that `empties` takes nobody who may
+    leave.
     """
 
     inside: int
@@ -79,6 +81,8 @@ class View(NamedTuple):
     c_s: float
     d_s: float
     prompts_per_s: float
+    floor_s: float
+    slope_s: float
     tightest_s: float
     ttft_spread_s: float
     tpot_spread: float
@@ -94,7 +98,10 @@ class View(NamedTuple):
 
 
 class Replica:
-    """The load of one engine, its speed, and what a further request would find there."""
+    """The load of one engine, its speed, and what a further request would find there.
+
+    `tightest_s` is the strictest TPOT that a prediction must keep for the requests inside.
+    """
 
     __slots__ = (
         "_arrivals",
@@ -124,6 +131,7 @@ class Replica:
         "running",
         "scrape",
         "spec",
+        "tightest_s",
         "tpot_spread",
         "ttft_spread_s",
     )
@@ -150,6 +158,7 @@ class Replica:
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._fresh = 0
         self._tight: Counter[float] = Counter()
+        self.tightest_s = math.inf
         self.begin(spec.known or Speed(spec.prior))
 
     def begin(self, speed: Speed) -> None:
@@ -201,6 +210,8 @@ class Replica:
         probe of ours either, and draws calls for ever.
         """
         due_s = SILENT * max(SILENT_LEAST_S, ticket.expected_s - ticket.placed_s)
+        if outcome == "declined":
+            self._heard_s = now_s
         wordless = ticket.first_s is None and self._muted(ticket, now_s) > due_s
         if outcome == "served":
             self.health = self.health.served(now_s, ticket.placed_s)
@@ -219,35 +230,36 @@ class Replica:
         self._advance(now_s)
         return self.line.left + self.foreign_waiting * GUESSED_PROMPT
 
-    def tightest_s(self) -> float:
-        """Return the strictest TPOT that a prediction must keep for the requests inside."""
-        return min(self._tight, default=math.inf)
-
     # ---- what a further request would find ---------------------------------------------
 
     def view(self, now_s: float) -> View:
         """Return what any further request would find here at `now_s`."""
         self.age(now_s)
-        backlog = self.backlog(now_s)
-        c, streams = self.coefficients, len(self.running) + self.foreign
-        kv = self.kv + self.foreign_kv
+        self._advance(now_s)
+        c, line, streams = self.coefficients, self.line, len(self.running) + self.foreign
+        inside, kv = streams + len(line.pending), self.kv + self.foreign_kv
         step_s = c.a_s + c.b_s * streams + c.c_s * kv
+        alone_s = c.a_s + c.b_s * (inside + 1) + c.c_s * (kv + line.prompt_tokens)
         tokens_per_s, at_s = self._arrivals
+        prompts_per_s = tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S)
+        decoding = 1.0 - min(BUSIEST, prompts_per_s * c.d_s)
         return View(
-            inside=self.inside,
+            inside=inside,
             used=self.reserved + self.foreign_kv,
-            backlog=backlog,
+            backlog=line.left + self.foreign_waiting * GUESSED_PROMPT,
             begins_s=self.lag_s + (0.5 * step_s if streams else 0.0),
             step_s=step_s,
             room=max(1.0, float(self.spec.step_tokens - streams)),
-            alone_s=c.a_s + c.b_s * (self.inside + 1) + c.c_s * (kv + self.line.prompt_tokens),
+            alone_s=alone_s,
             c_s=c.c_s,
             d_s=c.d_s,
-            prompts_per_s=tokens_per_s * math.exp((at_s - now_s) / ARRIVALS_S),
-            tightest_s=self.tightest_s(),
+            prompts_per_s=prompts_per_s,
+            floor_s=alone_s / decoding,
+            slope_s=c.c_s / decoding,
+            tightest_s=self.tightest_s,
             ttft_spread_s=self.ttft_spread_s,
             tpot_spread=self.tpot_spread,
-            empties=self.empties,
+            empties=self.kept_for is not None and self.empties,
         )
 
     def idle(self, prompt_tokens: int) -> tuple[float, float]:
@@ -278,6 +290,7 @@ class Replica:
         if ask.terms.tpot_s is not None:
             ticket.tight_s = ask.terms.tpot_s / max(1.0, margin)
             self._tight[ticket.tight_s] += 1
+            self.tightest_s = min(self.tightest_s, ticket.tight_s)
         self.cache.remember(ask.blocks)
 
     def first(self, ticket: Ticket, count: int, now_s: float) -> None:
@@ -383,19 +396,22 @@ class Replica:
         self._tight[tpot_s] -= 1
         if not self._tight[tpot_s]:
             del self._tight[tpot_s]
+            if tpot_s == self.tightest_s:
+                self.tightest_s = min(self._tight, default=math.inf)
 
     # ---- what goes on by itself ---------------------------------------------------------
 
     def _muted(self, ticket: Ticket, now_s: float) -> float:
         """Return how long a call heard nothing, or it and those before it that should have.
 
-        Of those only what came after their first tokens were due counts, since the last word.
+        Of those only what came after their first tokens were due counts. It begins anew with each
+        word to anybody: an engine that talks to others does not hang.
         """
         if self._heard_s > self._mute_until_s:
             self._mute_s, self._mute_until_s = 0.0, self._heard_s
         self._mute_s += max(0.0, now_s - max(ticket.expected_s, self._mute_until_s))
         self._mute_until_s = now_s
-        return max(now_s - ticket.placed_s, self._mute_s)
+        return max(now_s - max(ticket.placed_s, self._heard_s), self._mute_s)
 
     def _silent(self, now_s: float) -> bool:
         """Return whether no stream times the engine's steps now."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from forebay.values import Placement, Reason
 
 
-Outcome = Literal["served", "failed", "cancelled"]
-"""How a call went for its replica: an answer, its own fault, or neither."""
+Outcome = Literal["served", "failed", "declined", "cancelled"]
+"""How a call went for its replica: an answer, its own fault, a no for an answer, or nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
