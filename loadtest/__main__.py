@@ -23,7 +23,7 @@ from loadtest.pages import again, markdown, write
 from loadtest.prompts import PromptsError
 from loadtest.report import report
 from loadtest.run import run as run_plan
-from loadtest.sweep import sweep
+from loadtest.sweep import sweep, without_a_sound_try
 from loadtest.sweep_plan import load as load_sweep
 from loadtest.sweep_state import SweepError
 from loadtest.traces import TraceError
@@ -47,11 +47,9 @@ def drive(work: Coroutine[Any, Any, Any]) -> Any:
 def read(path: Path, times: float, door: Door | None, grpc: str | None, http: str | None) -> Plan:
     """Return the plan of a file, changed by what the command line says."""
     plan = plans.load(path).times(times)
-    said = {"door": door, "grpc": grpc, "http": http}
-    changed: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    if door is not None:
-        changed["classes"] = [{**one.model_dump(), "door": door} for one in plan.classes]
-    return plan.changed(**changed)
+    said = {"grpc": grpc, "http": http}
+    plan = plan.changed(**{name: value for name, value in said.items() if value is not None})
+    return plan if door is None else plan.all_through(door)
 
 
 async def stoppable(stop: asyncio.Event) -> None:
@@ -165,13 +163,19 @@ def limits(*, seconds: float, door: Door, **said: Any) -> None:
 @click.option("--out", type=FOLDER, help="default build/loadtest/sweep-NAME; a run goes on there")
 @click.option("--repetition", type=click.IntRange(min=1), help="only this one")
 def sweep_points(*, sweep_file: Path, out: Path | None, repetition: int | None) -> None:
-    """Measure capacity, then every load of SWEEP_FILE under each of its policies."""
+    """Measure capacity, then every load of SWEEP_FILE under each of its policies.
+
+    Exit status 1: of some point no try was sound.
+    """
     said = load_sweep(sweep_file)
     # A sweep that is told to end stops its stacks first, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = out or plans.ROOT / "build" / "loadtest" / f"sweep-{said.name}"
     tell = partial(print, file=sys.stderr, flush=True)
     print(sweep(said, folder, drive, tell, repetition))
+    if left := without_a_sound_try(said, folder, repetition):
+        tell(f"no try was sound of {', '.join(left)}")
+        sys.exit(1)
 
 
 @main.command("fitted")

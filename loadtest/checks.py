@@ -46,7 +46,9 @@ def checks(plan: Plan, body: Mapping[str, Any]) -> Iterator[Check]:
         found = (ended.get("failed", 0) + ended.get("unfinished", 0)) / max(offered, 1)
         yield _at_most("errors, share at most", said.errors_at_most, found)
     if said.usd_at_most is not None:
-        yield _at_most("spend, USD at most", said.usd_at_most, body["usd"])
+        # What a target without a price was paid is not known, and so not little.
+        usd = None if body["unpriced"] else body["usd"]
+        yield _at_most("spend, USD at most", said.usd_at_most, usd)
 
 
 def _of_generator(plan: Plan, generator: Mapping[str, Any]) -> Iterator[Check]:

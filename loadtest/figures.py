@@ -99,7 +99,7 @@ def spill_by_cost(report: Report) -> Chart:
     prices = report.plan.prices
     spilled, spent, points = 0, 0.0, [(0.0, 0.0)]
     for o in sorted(report.outcomes, key=lambda o: o.scheduled_s):
-        cost = cost_usd(o, prices.get(o.target, Price()))
+        cost = cost_usd(o, prices.get(o.target, Price())) if o.completion_tokens else 0.0
         spilled += o.spilled
         spent += cost
         if o.spilled or cost:

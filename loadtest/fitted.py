@@ -38,13 +38,15 @@ FitName: TypeAlias = Literal["router", "drawn", "replayed"]
 class Figures:
     """What came of a point; shares are of the requests offered, classes without any are left out.
 
-    `spread` is the standard deviation of the attainment where it is the mean of several runs.
+    `unserved` were refused, failed or cut off at the end: a request whose engine is down fails for
+    the router, which calls nobody, and is refused for the simulator. `spread` is the standard
+    deviation of the attainment where it is the mean of several runs.
     """
 
     attainment: float
     by_class: Mapping[str, float]
     spilled: float
-    refused: float
+    unserved: float
     spread: float = 0.0
 
 
@@ -169,7 +171,7 @@ def _compared(point: Point, fitted: Fitted, draws: int) -> Compared:
         row["attainment"],
         {name: kept for name, kept in row["attainment_by_class"].items() if kept is not None},
         row["spilled"] / offered,
-        row["refused"] / offered,
+        (row["refused"] + row["failed"]) / offered,
     )
     simulated = {
         name: _mean([play(point.offered, point.router, fit, seed) for seed, fit in enumerate(fits)])
@@ -201,6 +203,10 @@ def _fits(point: Point, fitted: Fitted, draws: int) -> dict[FitName, list[Fit]]:
     }
 
 
+def _unserved(ended: Mapping[str, int]) -> int:
+    return sum(ended.get(name, 0) for name in ("refused", "failed", "unfinished"))
+
+
 def _mean(reports: Sequence[Report]) -> Figures:
     bodies = [made.body for made in reports]
     attained = [float(body["attainment"]) for body in bodies]
@@ -212,6 +218,6 @@ def _mean(reports: Sequence[Report]) -> Figures:
             if one["offered"]
         },
         statistics.fmean(body["spilled"] / body["offered"] for body in bodies),
-        statistics.fmean(body["ended"].get("refused", 0) / body["offered"] for body in bodies),
+        statistics.fmean(_unserved(body["ended"]) / body["offered"] for body in bodies),
         statistics.pstdev(attained),
     )

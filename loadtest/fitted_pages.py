@@ -23,7 +23,7 @@ COLUMNS = (
     "replayed",
     "difference, points",
     "spilled, observed/simulated",
-    "refused, observed/simulated",
+    "not served, observed/simulated",
 )
 
 NOTES = """\
@@ -108,7 +108,7 @@ def _line(one: Compared, fit: FitName) -> list[str]:
         ),
         f"{one.off(fit):+.1f}",
         f"{seen.spilled:.1%} / {simulated[fit].spilled:.1%}",
-        f"{seen.refused:.1%} / {simulated[fit].refused:.1%}",
+        f"{seen.unserved:.1%} / {simulated[fit].unserved:.1%}",
     ]
 
 

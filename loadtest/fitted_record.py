@@ -17,7 +17,8 @@ from loadtest import plan as plans
 from loadtest.outcome import of_json
 from loadtest.played import Offered, Router, cloud_pace, policy_of
 from loadtest.prompts import splitter
-from loadtest.sweep import LEARNT, WARM_UP, plans_at
+from loadtest.stacks import LEARNT, POLICY
+from loadtest.sweep import WARM_UP, plans_at
 from loadtest.sweep_plan import Point as Planned
 from loadtest.sweep_plan import policy_text, promises
 from loadtest.sweep_state import SweepError
@@ -168,11 +169,11 @@ def _prompts(offers: Sequence[Job], known: Mapping[int, int]) -> list[int]:
 
 
 def _router(said: Sweep, row: Row, base: Plan, folder: Path, engine: Path) -> Router:
-    one = said.by_name[row["policy"]]
+    place = folder / row["point"] / f"try-{row['try']}"
     built = _json(engine)
     prior = built.get("step_s")
     return Router(
-        policy_of(policy_text(one, {**promises(base), "cloud_url": NOWHERE})),
+        policy_of(_policy_text(said, row, base, place)),
         EngineLimits(
             built["kv_blocks"] * built["tokens_per_block"],
             built["max_batch_size"],
@@ -180,8 +181,20 @@ def _router(said: Sweep, row: Row, base: Plan, folder: Path, engine: Path) -> Ro
             built["max_queue_size"],
         ),
         UNKNOWN if prior is None else Coefficients(*prior),
-        _memory(folder / row["point"] / f"try-{row['try']}" / LEARNT),
+        _memory(place / LEARNT),
     )
+
+
+def _policy_text(said: Sweep, row: Row, base: Plan, place: Path) -> str:
+    """Return the policy as the router had it; where none was kept, as it is now."""
+    if (place / POLICY).exists():
+        return _text(place / POLICY)
+    one = said.by_name.get(row["policy"])
+    if one is None:
+        raise SweepError(
+            f"{row['point']}: sweep {said.name} has no policy {row['policy']} any more"
+        )
+    return policy_text(one, {**promises(base), "cloud_url": NOWHERE})
 
 
 def _memory(path: Path) -> Memory:

@@ -36,16 +36,35 @@ LEAD_S = 0.5
 """From the generator's start to the run's zero: the first request must not be late already."""
 
 
+BUSY_S = 5.0
+"""How long the stretches are of which the busiest is told: a spike drowns in a whole run's mean."""
+
+
 class _Load:
-    """How busy this process is since now.
+    """How busy this process is, stretch by stretch, since now.
 
     Answers that wait to be read make no request late: only this tells that a generator drowns.
     """
 
     def __init__(self) -> None:
+        self._shares: list[float] = []
+        self._begin()
+
+    async def watch(self) -> None:
+        """Close a stretch every `BUSY_S`, until cancelled."""
+        while True:
+            await asyncio.sleep(BUSY_S)
+            self._shares.append(self._share())
+            self._begin()
+
+    def most(self) -> float:
+        """Return the busiest stretch's share; of a run too short for one, its own."""
+        return max(self._shares, default=self._share())
+
+    def _begin(self) -> None:
         self._began = time.monotonic(), time.process_time(), time.thread_time()
 
-    def share(self) -> float:
+    def _share(self) -> float:
         """Return the share of the loop's thread, or of all its cores, whichever is more."""
         wall_s, process_s, thread_s = self._began
         took_s = max(time.monotonic() - wall_s, 1e-9)
@@ -82,9 +101,9 @@ class Ran:
 
     outcomes: list[Outcome] = field(default_factory=list)
     loop_late_ms: list[float] = field(default_factory=list)
-    elapsed_s: float = 0.0
     busy: float = 0.0
-    """The share of the run's time that this process computed: of its thread, or of its cores."""
+    """The share of its time that this process computed in the busiest five seconds: of its thread,
+    or of its cores."""
     stopped_s: float | None = None
     """When somebody stopped it; what was due later was not offered."""
 
@@ -126,14 +145,15 @@ async def offer(
     gc.freeze()  # thousands of prompts are not looked through again while times are taken
     ticking = asyncio.create_task(_tick(ran.loop_late_ms))
     load = _Load()
+    watching = asyncio.create_task(load.watch())
     await _unless(span.stop, _arrive(jobs, open_, clock, span.duration_s))
-    ran.busy = load.share()
+    watching.cancel()
+    ran.busy = load.most()
     await _unless(span.stop, open_.drain(span.drain_s))
     ran.stopped_s = max(clock.now_s(), 0.0) if span.stop.is_set() else None
     await open_.cut_off()
     ticking.cancel()
     gc.unfreeze()
-    ran.elapsed_s = clock.now_s()
     if open_.broken is not None:
         raise open_.broken
     return ran
@@ -265,5 +285,4 @@ async def saturate(
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(client())
-    ran.elapsed_s = clock.now_s()
     return ran

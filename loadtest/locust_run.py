@@ -63,7 +63,7 @@ class Run:
         if self.plan is None:
             return None
         return report(
-            self.plan,
+            self.plan.through(self.generators.keys()),
             self.outcomes,
             loop_late_ms=self.loop_late_ms,
             busy=self.busy,

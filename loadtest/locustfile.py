@@ -225,7 +225,8 @@ def _start(environment: Environment, **_: Any) -> None:
         arguments += ["--door", said.all_through]
     RUN.waiting = False
     try:
-        RUN.plan = plans.load(Path(said.plan)).times(said.times)
+        plan = plans.load(Path(said.plan)).times(said.times)
+        RUN.plan = plan.all_through(said.all_through) if said.all_through else plan
     except plans.PlanError as error:
         _log.error("%s", error)
         environment.process_exit_code = WRONG_USE

@@ -17,6 +17,7 @@ import httptools
 import orjson
 
 from loadtest.outcome import Move
+from loadtest.plan import PlanError
 from loadtest.watch import Watch, watched
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class OpenAISender:
 
     def __init__(self, url: str) -> None:
         split = urlsplit(url)
-        self._host, self._port = split.hostname or "127.0.0.1", split.port or 80
+        if split.scheme != "http" or split.hostname is None:
+            raise PlanError(f"the HTTP door is at {url}, which is no address like http://HOST:PORT")
+        self._host, self._port = split.hostname, split.port or 80
         self._path = f"{split.path.rstrip('/')}/v1/chat/completions"
 
     async def ready(self, within_s: float = 10.0) -> bool:

@@ -81,7 +81,8 @@ class Outcome:
 
         An answer without a token is `empty`, one that is not as long as was asked `length`.
         A client that left as planned is content when what it saw was in time, and when nothing
-        was late yet. A slow reader sets its own pace, so only its TTFT is judged.
+        was late yet: the token that it was waiting for is late once its TPOT no longer holds with
+        it. A slow reader sets its own pace, so only its TTFT is judged.
         """
         if self.ended not in ("served", "hung_up"):
             return self.ended
@@ -93,9 +94,16 @@ class Outcome:
         waited_ms = self.e2e_ms if self.ttft_ms is None else self.ttft_ms
         took = [("ttft", waited_ms, slo.ttft_ms)]
         if not self.slow:
-            took += [("tpot", self.tpot_ms or 0.0, slo.tpot_ms), ("e2e", self.e2e_ms, slo.e2e_ms)]
+            took += [("tpot", self._pace_ms(), slo.tpot_ms), ("e2e", self.e2e_ms, slo.e2e_ms)]
         late = (name for name, ms, most in took if most is not None and ms > most)
         return next(late, "")
+
+    def _pace_ms(self) -> float:
+        """Return its TPOT; of a client that left, as if the next token had come as it did."""
+        seen_ms = self.tpot_ms or 0.0
+        if self.ended != "hung_up" or self.ttft_ms is None:
+            return seen_ms
+        return max(seen_ms, (self.e2e_ms - self.ttft_ms) / max(self.completion_tokens, 1))
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadtest.checks import Check
+    from loadtest.outcome import Outcome
     from loadtest.report import Report
 
 Rows: TypeAlias = "list[Sequence[str]]"
@@ -76,19 +77,40 @@ def again(outcomes: Path, plan: Plan | None = None) -> Report:
     What no run.json beside them tells of the generator counts as not measured.
 
     Raises:
-        PlanError: no plan is given, and there is no run.json.
+        PlanError: no plan is given, and there is no run.json; or the outcomes are not of the plan,
+            or of a part of it.
     """
     path = outcomes.with_name(RUN)
     said = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if plan is None and not said:
         raise PlanError(f"there is no {path}, so say by which plan: --plan FILE")
-    lines = outcomes.read_text("utf-8").splitlines()
+    ran = Plan.model_validate(said["plan"]) if said else None
+    plan = plan or ran
+    assert plan is not None
+    if ran is not None and plan.warmup_s < ran.warmup_s:
+        raise PlanError(
+            f"{outcomes} begins after a warm-up of {ran.warmup_s:g} s, and the plan judges from "
+            f"{plan.warmup_s:g} s on"
+        )
     return remade(
-        plan or Plan.model_validate(said["plan"]),
-        [of_json(json.loads(line)) for line in lines],
-        until_s=said.get("until_s"),
-        **said.get("generator", {}),
+        plan, _read(outcomes, plan), until_s=said.get("until_s"), **said.get("generator", {})
     )
+
+
+def _read(path: Path, plan: Plan) -> list[Outcome]:
+    """Return the outcomes of a file, each of a class of the plan."""
+    found: list[Outcome] = []
+    try:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            one = of_json(json.loads(line))
+            if one.klass not in plan.by_name:
+                raise PlanError(f"{path}:{number}: the plan has no class {one.klass}")
+            found.append(one)
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise PlanError(f"{path}:{len(found) + 1}: is no outcome: {error}") from error
+    return found
 
 
 def _run(report: Report) -> dict[str, Any]:

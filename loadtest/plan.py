@@ -6,13 +6,16 @@ What is wrong in a file is told by line and column, with the nearest known key.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from enginebuild.errors import SpecError
 from enginebuild.strict import Strict, read_file
 from loadtest import shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -232,6 +235,16 @@ class Plan(Strict):
             rates["rates_rps"] = tuple(rate * factor for rate in rates["rates_rps"])
         return self.changed(arrivals=rates)
 
+    def all_through(self, door: Door) -> Plan:
+        """Return the plan with every class at one door."""
+        classes = [{**one.model_dump(), "door": door} for one in self.classes]
+        return self.changed(door=door, classes=classes)
+
+    def through(self, doors: Collection[str]) -> Plan:
+        """Return the plan of what goes through these doors alone; the plan where nothing does."""
+        kept = [one.model_dump() for one in self.classes if (one.door or self.door) in doors]
+        return self.changed(classes=kept) if kept else self
+
     def stretched(self, factor: float) -> Plan:
         """Return the plan with every latency that is promised a multiple of what it was."""
         classes = [one.model_dump() for one in self.classes]
@@ -242,8 +255,18 @@ class Plan(Strict):
         return self.changed(classes=classes)
 
     def changed(self, **fields: object) -> Plan:
-        """Return the plan with other values, checked again."""
-        return Plan.model_validate({**self.model_dump(), **fields})
+        """Return the plan with other values, checked again.
+
+        Raises:
+            PlanError: with these values it is no plan any more.
+        """
+        try:
+            return Plan.model_validate({**self.model_dump(), **fields})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            what = first["msg"].removeprefix("Value error, ")
+            raise PlanError(f"plan {self.name}: {where + ': ' if where else ''}{what}") from error
 
 
 def load(path: Path) -> Plan:

@@ -83,8 +83,8 @@ async def _one(call: Any, raw: bytes) -> float:
     async for answer in call(once()):
         if first_ms is None:
             first_ms = (time.monotonic() - began_s) * 1000
-            if failure := pb.ModelStreamInferResponse.FromString(answer).error_message:
-                raise ProbeError(failure)
+        if failure := pb.ModelStreamInferResponse.FromString(answer).error_message:
+            raise ProbeError(failure)
     if first_ms is None:
         raise ProbeError("the stream ended without a token")
     return first_ms

@@ -99,6 +99,7 @@ def report(
         "generator": _generator(judged, plan.lag_ms, told),
     }
     body["usd"] = sum(one["usd"] for one in body["spend"].values())
+    body["unpriced"] = sorted({o.target for o in judged if o.spilled} - plan.prices.keys())
     held = tuple(checks(plan, body))
     body["checks"] = [asdict(one) for one in held]
     body["passed"] = all(one.passed for one in held)

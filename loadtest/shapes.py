@@ -61,13 +61,6 @@ class Shape:
         """The expected number of arrivals."""
         return sum(piece.requests for piece in self.pieces)
 
-    def rate_rps(self, at_s: float) -> float:
-        """Return the rate at a moment; zero outside."""
-        for piece in self.pieces:
-            if piece.start_s <= at_s < piece.end_s:
-                return piece.rate_rps(at_s)
-        return 0.0
-
     def when(self, requests: float) -> float:
         """Return the moment by which `requests` arrivals are expected."""
         for piece in self.pieces:

@@ -69,26 +69,32 @@ class Running:
         return Path(f"/proc/{self.triton_pid}").exists()
 
 
+LEARNT, LEARNS, POLICY = "learnt.json", "learns.json", "policy.yaml"
+"""What lies beside a stack's logs: what its router knew, what it knew in the end, its policy."""
+
+
 @contextmanager
 def running(
-    sweep: Sweep, one: Configuration, values: Mapping[str, str], logs: Path, learnt: Path
+    sweep: Sweep, one: Configuration, values: Mapping[str, str], place: Path, luck: int = 1
 ) -> Iterator[Running]:
     """Yield a stack under one configuration; all of it is gone afterwards.
 
-    `values` are for its policy, beside its own and `cloud_url`. What the router has learnt goes
-    from stack to stack by the file `learnt`, as over a restart.
+    `values` are for its policy, beside its own and `cloud_url`; `luck` is the cloud's seed. The
+    router begins with what `place` says that it has learnt, as after a restart, and what it knows
+    in the end is put beside that.
 
     Raises:
         StackError: a part did not start.
     """
+    logs = place / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as parts:
         home = Path(tempfile.mkdtemp(prefix="forebay-sweep-"))
         parts.callback(shutil.rmtree, home, ignore_errors=True)
         (home / "router").mkdir()
-        kept = home / "router" / "learnt.json"
-        _copied(learnt, kept)
-        parts.callback(_copied, kept, learnt)
+        kept = home / "router" / LEARNT
+        copied(place / LEARNT, kept)
+        parts.callback(copied, kept, place / LEARNS)
         ports = free_ports()
         environment = {
             **os.environ,
@@ -98,13 +104,13 @@ def running(
         }
         url = "http://127.0.0.1:9/v1"
         if one.cloud:
-            command = ["-m", "loadtest.cloud_stub", *sweep.cloud.flags]
+            command = ["-m", "loadtest.cloud_stub", "--seed", str(luck), *sweep.cloud.flags]
             stub = parts.enter_context(
                 _child(command, environment, sweep.cores.rest, logs / "stub")
             )
             said = _line(stub, "url", logs / "stub")
             url = str(said["url"])
-        policy = home / "policy.yaml"
+        policy = place / POLICY
         policy.write_text(policy_text(one, {**values, "cloud_url": url}), encoding="utf-8")
         environment["FOREBAY_POLICY"] = str(policy)
         command = ["-m", "forebay", "up", "--json", "--no-router", "--home", str(home / "engine")]
@@ -116,7 +122,8 @@ def running(
         yield Running(ports, pid)
 
 
-def _copied(source: Path, target: Path) -> None:
+def copied(source: Path, target: Path) -> None:
+    """Copy a file, if it is there."""
     with suppress(FileNotFoundError):
         shutil.copyfile(source, target)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,13 @@ from loadtest.pages import write
 from loadtest.probe import ProbeError, moved, probe
 from loadtest.report import report
 from loadtest.run import fill, run
-from loadtest.stacks import StackError, running
+from loadtest.stacks import LEARNS, LEARNT, StackError, copied, running
 from loadtest.sweep_pages import write_sweep
 from loadtest.sweep_plan import promises, version
 from loadtest.sweep_state import State, SweepError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from loadtest.plan import Plan
@@ -47,9 +46,6 @@ POOL_RPS = 50.0
 WARM_UP = "warmup.jsonl"
 """Beside a point's outcomes those that are not judged: their requests were in the engine, too."""
 
-LEARNT = "learnt.json"
-"""Beside them what the router had learnt before the point."""
-
 FILLING = 1 / 6
 """The part of the closed loop's time that is not counted."""
 
@@ -67,15 +63,19 @@ def sweep(
         SweepError: a stack did not start, or the bare engine did not answer.
         PlanError: a policy or the plan is wrong.
     """
+    points = [one for one in said.points() if repetition in (None, one.repetition)]
+    if not points:
+        raise SweepError(f"sweep {said.name} has {said.repetitions} repetitions")
     folder.mkdir(parents=True, exist_ok=True)
     _pin(said)
-    versions = {one.name: version(said, one) for one in said.policies}
+    versions = _versions(said)
     state, work = State(folder, versions), _Work(said, folder, drive)
-    points = [one for one in said.points() if repetition in (None, one.repetition)]
     for at, point in enumerate(points, 1):
         while (tries := state.tries(point)) <= said.probe.reruns and not state.done(point):
             if point.repetition not in state.capacity_rps:
-                state.keep_capacity(point.repetition, _settled(work, tell))
+                capacity = _settled(work, tell)
+                _unchanged(said, versions)
+                state.keep_capacity(point.repetition, capacity)
             capacity_rps = state.capacity_rps[point.repetition]
             tell(f"[{at}/{len(points)}] {point.key} of {capacity_rps:.3f}/s, try {tries + 1}")
             try:
@@ -84,9 +84,33 @@ def sweep(
                 raise SweepError(
                     f"{point.key}: {error}\nRun the same command again to go on"
                 ) from error
+            _unchanged(said, versions)
             state.keep(row)
+            if not row["void"]:
+                work.learns(point.policy, work.place(point, tries))
             tell(_told(row))
     return write_sweep(said, state.capacities, state.rows, folder)
+
+
+def without_a_sound_try(said: Sweep, folder: Path, repetition: int | None) -> list[str]:
+    """Return the points asked for that no try of was sound."""
+    state = State(folder, _versions(said))
+    asked = (one for one in said.points() if repetition in (None, one.repetition))
+    return [one.key for one in asked if not state.done(one)]
+
+
+def _versions(said: Sweep) -> dict[str, str]:
+    return {one.name: version(said, one) for one in said.policies}
+
+
+def _unchanged(said: Sweep, versions: Mapping[str, str]) -> None:
+    """Raise SweepError where what was just measured may not be what the sweep began with."""
+    changed = [name for name, of in _versions(said).items() if of != versions[name]]
+    if changed:
+        raise SweepError(
+            f"the plan, the engine, the code or the policy of {', '.join(changed)} was changed "
+            "while it was measured, so that does not count; put it back and run this again"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +127,25 @@ class _Work:
         wanted = self.said.slo_rps
         return plan if wanted is None else plan.stretched(wanted / capacity_rps)
 
-    def learnt(self, policy: str) -> Path:
-        """Return where what the router learnt under a policy is kept from point to point.
+    def place(self, point: Point, tries: int) -> Path:
+        """Return where the files of a try lie."""
+        return self.folder / point.key / f"try-{tries + 1}"
 
-        It begins with the engine's speed, as it was seen while capacity was measured.
+    def knows(self, policy: str, place: Path) -> None:
+        """Let the router of a stack begin with what was learnt under its policy.
+
+        At first that is the engine's speed, as it was seen while capacity was measured.
         """
-        first, kept = (
-            self.folder / f"learnt-{name}.json" for name in (self.said.capacity.policy, policy)
-        )
-        if first.exists() and not kept.exists():
-            shutil.copyfile(first, kept)
-        return kept
+        kept = self.folder / f"learnt-{policy}.json"
+        copied(kept if kept.exists() else self.folder / LEARNT, place / LEARNT)
+
+    def learns(self, policy: str | None, place: Path) -> None:
+        """Keep what the router of a stack has learnt, for the next under its policy, or for all.
+
+        Only a sound point teaches: a second try would else meet requests that it knows.
+        """
+        kept = self.folder / (LEARNT if policy is None else f"learnt-{policy}.json")
+        copied(place / LEARNS, kept)
 
     def plan(self, base: Plan, stack: Running, **changed: object) -> Plan:
         """Return a plan against a stack, with the cloud's prices and the sweep's durations."""
@@ -165,13 +197,15 @@ def _capacity(work: _Work, tell: Callable[[str], None]) -> Row:
     said, drive = work.said, work.drive
     asked = said.capacity
     if asked.requests_per_s is not None:
-        return {"requests_per_s": asked.requests_per_s, "given": True}
+        return {"policy": asked.policy, "requests_per_s": asked.requests_per_s, "given": True}
     tell(f"measuring capacity: {asked.clients} clients for {asked.for_s:g} s under {asked.policy}")
     one = said.by_name[asked.policy]
     try:
         base = work.base(said.slo_rps or 1.0)
-        logs = work.folder / "capacity"
-        with running(said, one, promises(base), logs, work.learnt(one.name)) as stack:
+        place = work.folder / "capacity"
+        place.mkdir(parents=True, exist_ok=True)
+        copied(work.folder / LEARNT, place / LEARNT)
+        with running(said, one, promises(base), place) as stack:
             before = drive(probe(stack.triton, said.probe, 0))
             plan = work.plan(base, stack, name="capacity", duration_s=asked.for_s, warmup_s=0.0)
             plan = plans_at(plan, POOL_RPS)
@@ -179,6 +213,7 @@ def _capacity(work: _Work, tell: Callable[[str], None]) -> Row:
             after = drive(probe(stack.triton, said.probe, 1))
     except (StackError, ProbeError) as error:
         raise SweepError(f"capacity: {error}") from error
+    work.learns(None, place)
     # The first part fills the batch; what ends after the time ends in a batch that empties.
     from_s = asked.for_s * FILLING
     served = [
@@ -190,6 +225,7 @@ def _capacity(work: _Work, tell: Callable[[str], None]) -> Row:
     if not served:
         raise SweepError(f"capacity: nothing was answered in time; the first: {ran.outcomes[:1]}")
     return {
+        "policy": one.name,
         "requests_per_s": len(served) / (asked.for_s - from_s),
         "tokens_per_s": sum(o.completion_tokens for o in served) / (asked.for_s - from_s),
         "clients": asked.clients,
@@ -203,13 +239,11 @@ def _capacity(work: _Work, tell: Callable[[str], None]) -> Row:
 def _point(work: _Work, point: Point, capacity_rps: float, tries: int) -> Row:
     """Run one point and return its row."""
     said, drive = work.said, work.drive
-    place = work.folder / point.key / f"try-{tries + 1}"
-    base = work.base(capacity_rps)
-    one, learnt = said.by_name[point.policy], work.learnt(point.policy)
+    place, base = work.place(point, tries), work.base(capacity_rps)
+    one = said.by_name[point.policy]
     place.mkdir(parents=True, exist_ok=True)
-    if learnt.exists():
-        shutil.copyfile(learnt, place / LEARNT)
-    with running(said, one, promises(base), place / "logs", learnt) as stack:
+    work.knows(one.name, place)
+    with running(said, one, promises(base), place, point.luck) as stack:
         # The same seed for all policies of a repetition: they are offered the same requests.
         plan = work.plan(base, stack, name=point.key, seed=point.repetition)
         plan = plans_at(plan, point.load * capacity_rps)

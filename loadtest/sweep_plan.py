@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from enginebuild.errors import SpecError
 from enginebuild.strict import Strict, read_file
-from loadtest.plan import ROOT, Count, PlanError, PositiveSeconds, Price, Rate, Share
+from loadtest import plan as plans
+from loadtest.plan import ROOT, Count, PlanError, PositiveSeconds, Price, Seconds, Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
     from loadtest.plan import Plan
 
-ROUTER = ROOT / "router"
+CODE = ("router", "loadtest", "model_repository")
+"""Folders whose Python serves a point, offers it or judges it."""
+
+ENGINE = ROOT / "model_repository" / "tensorrt_llm" / "1" / "engine" / "engine.json"
+"""What was built: the manifest has the hashes of all of it."""
+
+Load = Annotated[float, Field(gt=0)]
 _NOT_OF_A_POINT = {"name", "loads", "policies", "repetitions"}
 _DIGITS = 16
 
@@ -33,7 +40,7 @@ class Configuration(Strict):
     policy: str
     set: dict[str, str | int | float] = Field(default_factory=dict)
     cloud: bool = True
-    loads: tuple[Rate, ...] | None = None
+    loads: tuple[Load, ...] | None = None
 
 
 class Capacity(Strict):
@@ -80,11 +87,11 @@ class Sweep(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
     plan: str
-    loads: Annotated[tuple[Rate, ...], Field(min_length=1)]
+    loads: Annotated[tuple[Load, ...], Field(min_length=1)]
     policies: Annotated[tuple[Configuration, ...], Field(min_length=1)]
     repetitions: Count = 3
     point_s: PositiveSeconds = 300.0
-    warmup_s: Rate = 15.0
+    warmup_s: Seconds = 15.0
     slo_rps: Annotated[float, Field(gt=0)] | None = None
     capacity: Capacity
     probe: Probe = Probe()
@@ -129,7 +136,7 @@ class Point(Strict):
     """One load under one policy, once."""
 
     policy: str
-    load: Rate
+    load: Load
     repetition: Count
 
     @property
@@ -137,18 +144,26 @@ class Point(Strict):
         """The point's name in files."""
         return f"{self.policy}-{self.load:g}x-{self.repetition}"
 
+    @property
+    def luck(self) -> int:
+        """The cloud's seed: the same under all policies, another at each load and repetition."""
+        return 1_000_000 * self.repetition + round(1000 * self.load)
+
 
 def version(said: Sweep, one: Configuration) -> str:
     """Return a hash of all that a point under a policy depends on, but its load and its seed.
 
-    That is the router's code, the policy, the plan, and how the sweep runs and judges a point.
+    That is the plan and its traces, the policy, the engine as it was built, and the code of all
+    that serves, offers and judges a point.
     """
     content = hashlib.sha256(said.model_dump_json(exclude=_NOT_OF_A_POINT).encode())
     content.update(one.model_dump_json(exclude={"loads"}).encode())
-    files = [ROOT / said.plan, ROOT / one.policy, *sorted(ROUTER.rglob("*.py"))]
-    for path in files:
+    traces = [ROOT / path for path in plans.load(ROOT / said.plan).traces]
+    code = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    for path in (ROOT / said.plan, ROOT / one.policy, ENGINE, *traces, *code):
         if path.is_file():
-            content.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+            name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+            content.update(name.as_posix().encode() + path.read_bytes())
     return content.hexdigest()[:_DIGITS]
 
 
@@ -167,6 +182,7 @@ def load(path: Path) -> Sweep:
     missing = [one for one in (said.plan, *(p.policy for p in said.policies)) if not _is_there(one)]
     if missing:
         raise PlanError(f"{path}: no file {missing[0]} (paths are relative to the checkout)")
+    plans.load(ROOT / said.plan).changed(duration_s=said.point_s, warmup_s=said.warmup_s)
     return said
 
 

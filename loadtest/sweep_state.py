@@ -33,23 +33,30 @@ class State:
         self.capacities: dict[str, Row] = {}
         self.rows: list[Row] = []
         if self._capacity.exists():
-            self.capacities = json.loads(self._capacity.read_text("utf-8"))
+            self.capacities = self._read(self._capacity, self._capacity.read_text("utf-8"))
+            for number, one in self.capacities.items():
+                self._same(f"the capacity of repetition {number}", one)
         if self._rows.exists():
-            lines = self._rows.read_text("utf-8").splitlines()
-            self.rows = [self._row(line) for line in lines]
+            for line in self._rows.read_text("utf-8").splitlines():
+                row = self._read(self._rows, line)
+                self._same(row["point"], row)
+                self.rows.append(row)
 
-    def _row(self, line: str) -> Row:
+    def _read(self, path: Path, text: str) -> Row:
         try:
-            row: Row = json.loads(line)
+            said: Row = json.loads(text)
         except ValueError as error:
-            raise SweepError(f"{self._rows}: take out the line that is no JSON: {error}") from error
+            raise SweepError(f"{path}: take out what is no JSON: {error}") from error
+        return said
+
+    def _same(self, what: str, row: Row) -> None:
+        """Raise SweepError where something was measured with another version of a policy."""
         wanted = self._versions.get(row["policy"])
         if wanted is not None and row.get("of") != wanted:
             raise SweepError(
-                f"{self._rows}: {row['point']} was run with another plan, policy or router; take "
-                "the checkout of then to go on, or another --out to begin anew"
+                f"{self._rows.parent}: {what} was measured with another plan, policy, engine or "
+                "code; take the checkout of then to go on, or another --out to begin anew"
             )
-        return row
 
     @property
     def capacity_rps(self) -> dict[int, float]:
@@ -58,15 +65,18 @@ class State:
 
     def keep_capacity(self, repetition: int, found: Row) -> None:
         """Write what was measured; it is not measured again in this folder."""
-        self.capacities[str(repetition)] = found
+        self.capacities[str(repetition)] = self._stamped(found)
         self._capacity.write_text(json.dumps(self.capacities, indent=2) + "\n", encoding="utf-8")
 
     def keep(self, row: Row) -> None:
         """Add a row, with the version that it was run with."""
-        row = {**row, "of": self._versions[row["policy"]]}
+        row = self._stamped(row)
         self.rows.append(row)
         with self._rows.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def _stamped(self, row: Row) -> Row:
+        return {**row, "of": self._versions[row["policy"]]}
 
     def of(self, point: Point) -> list[Row]:
         """Return the rows of a point, a row for each try."""

@@ -9,7 +9,8 @@ from loadtest.__main__ import main
 from loadtest.fitted_record import points
 from loadtest.outcome import to_json
 from loadtest.report import report
-from loadtest.sweep import LEARNT, WARM_UP, plans_at
+from loadtest.stacks import LEARNT
+from loadtest.sweep import WARM_UP, plans_at
 from loadtest.sweep_plan import load as load_sweep
 from loadtest.work import schedule
 from stepped import Asked, answered
@@ -113,6 +114,7 @@ class Folder:
             "attainment_by_class": classes,
             "spilled": body["spilled"],
             "refused": body["ended"].get("refused", 0),
+            "failed": 0,
             **said,
         }
         with (self.home / "rows.jsonl").open("a") as file:

@@ -10,6 +10,7 @@ from loadtest.generator import TICK_S, Span, offer, ticks_late_ms
 from loadtest.grpc_client import GrpcSender
 from loadtest.openai_client import OpenAISender
 from loadtest.outcome import Outcome
+from loadtest.plan import PlanError
 from loadtest.report import report
 from loadtest.work import schedule
 from offers import CHAT, FAST, judged, plan
@@ -81,6 +82,20 @@ async def test_a_generator_that_computes_all_the_time_is_told():
     idle = await offer(schedule(plan(**FAST)), {"grpc": Answers()}, Span(1, 1))
     busy = await offer(schedule(plan(**FAST)), {"grpc": Spins()}, Span(1, 5))
     assert idle.busy < 0.5 < busy.busy
+
+
+async def test_a_spike_in_which_the_generator_drowns_is_not_averaged_away(monkeypatch):
+    class Spins(Answers):
+        async def send(self, job, clock):
+            until_s = time.thread_time() + (0.1 if job.at_s < 0.5 else 0.0)
+            while time.thread_time() < until_s:
+                pass
+            return await super().send(job, clock)
+
+    monkeypatch.setattr("loadtest.generator.BUSY_S", 0.2)
+    jobs = schedule(plan(**{**FAST, "arrivals": {"kind": "poisson", "rate_rps": 10}}))
+    ran = await offer(jobs, {"grpc": Spins()}, Span(4, 1))
+    assert ran.busy > 0.5
 
 
 async def test_latency_counts_from_the_scheduled_moment():
@@ -186,3 +201,6 @@ async def test_nobody_there_is_not_ready():
     async with GrpcSender(f"127.0.0.1:{port}") as sender:
         assert not await sender.ready(0.2)
     assert not await OpenAISender(f"http://127.0.0.1:{port}").ready(0.2)
+    for url in (f"127.0.0.1:{port}", f"https://127.0.0.1:{port}", "http://"):
+        with pytest.raises(PlanError, match="no address like http://HOST:PORT"):
+            OpenAISender(url)

@@ -199,3 +199,16 @@ def test_a_speed_at_which_the_trace_ends_before_the_run_is_told():
 
 def test_paths_of_a_plan_are_relative_to_the_checkout():
     assert plan().at("data/DATA.md") == plans.ROOT / "data" / "DATA.md"
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "factor", "told"),
+    [
+        ({"kind": "poisson", "rate_rps": 2}, -1, "rate_rps: Input should be greater than or equal"),
+        ({"kind": "trace", "speed": 2}, 0, "speed: Input should be greater than 0"),
+    ],
+)
+def test_a_factor_that_leaves_no_plan_is_told(arrivals, factor, told):
+    said = plan(arrivals=arrivals, traces=["data/traces/azure_2023_conv.csv"])
+    with pytest.raises(PlanError, match=f"plan test: .*{told}"):
+        said.times(factor)

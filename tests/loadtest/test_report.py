@@ -20,6 +20,7 @@ from offers import CHAT, judged, outcome, plan
 SLO = Slo(ttft_ms=1000, tpot_ms=100, e2e_ms=5000)
 REFUSED = {"ended": "refused", "code": "RESOURCE_EXHAUSTED", "ttft_ms": None, "itl_ms": ()}
 
+ONE = {"ended": "hung_up", "completion_tokens": 1, "itl_ms": ()}
 LEFT = {"ended": "hung_up", "ttft_ms": None, "itl_ms": (), "completion_tokens": 0}
 
 
@@ -48,8 +49,11 @@ LEFT = {"ended": "hung_up", "ttft_ms": None, "itl_ms": (), "completion_tokens": 
         ("left before the length", {"ended": "hung_up", "asked_tokens": 50}, ""),
         ("left before a token, in time", {**LEFT, "e2e_ms": 1000.0}, ""),
         ("left before a token, too late", {**LEFT, "e2e_ms": 1000.1}, "ttft"),
-        ("left while it waited for more", {"ended": "hung_up", "e2e_ms": 4000.0}, ""),
-        ("left after E2E", {"ended": "hung_up", "e2e_ms": 5000.1}, "e2e"),
+        ("left while the next might yet be in time", {"ended": "hung_up", "e2e_ms": 1300.0}, ""),
+        ("left while it waited for more", {"ended": "hung_up", "e2e_ms": 4000.0}, "tpot"),
+        ("left after one token and a while", {**ONE, "e2e_ms": 3000.0}, "tpot"),
+        ("left after one token, soon", {**ONE, "e2e_ms": 250.0}, ""),
+        ("left after E2E", {"ended": "hung_up", "completion_tokens": 90, "e2e_ms": 5000.1}, "e2e"),
         ("a slow reader sets its own pace", {"slow": True, "e2e_ms": 60000.0}, ""),
         ("a slow reader's TTFT counts", {"slow": True, "ttft_ms": 3000.0}, "ttft"),
     ],
@@ -201,6 +205,31 @@ def test_spend_is_usage_times_price():
     assert body["checks"][-1]["passed"] is False
 
 
+def test_what_was_paid_to_a_target_without_a_price_is_not_known_and_so_not_little():
+    found = [outcome(moves=(Move("spill", "dear", "ttft_slo"),)), outcome()]
+    prices = {"cloud": {"input_usd_per_mtok": 0.2}}
+    made = judged(plan(prices=prices, checks={"usd_at_most": 1.0}), found)
+    (check,) = (one for one in made.checks if one.what.startswith("spend"))
+    assert check.found is None
+    assert not check.passed
+    assert judged(plan(prices=prices, checks={"usd_at_most": 1.0}), found[1:]).passed
+
+
+def test_a_report_of_some_doors_is_held_to_their_classes_alone():
+    run = Run()
+    classes = [CHAT, {**CHAT, "name": "code", "door": "openai"}]
+    run.plan, run.outcomes, run.loop_late_ms, run.busy = (
+        plan(classes=classes),
+        [outcome()],
+        [1.0],
+        0.1,
+    )
+    run.generators["grpc"] = None
+    assert run.report(None).passed
+    run.generators["openai"] = None
+    assert not run.report(None).passed
+
+
 def test_decisions_and_errors_are_counted_by_reason():
     found = [outcome(), outcome(), outcome(**REFUSED, reason="overloaded", moves=())]
     body = report(plan(), found).body
@@ -341,6 +370,27 @@ def test_a_report_that_is_made_again_says_the_same(tmp_path, why, known):
     assert second.body == made.body, why
     words = ["report", str(tmp_path / "outcomes.jsonl"), "--out", str(tmp_path / "second")]
     assert CliRunner().invoke(main, words).exit_code == int(not made.passed), why
+
+
+@pytest.mark.parametrize(
+    ("why", "said", "line", "told"),
+    [
+        ("a longer judgement", {"warmup_s": 1}, None, "begins after a warm-up of 2 s"),
+        ("no such class", {"classes": [{**CHAT, "name": "code"}]}, None, "has no class chat"),
+        ("torn", {}, '{"number": 1', "outcomes.jsonl:2: is no outcome"),
+        ("not an outcome", {}, '{"one": 1}', "outcomes.jsonl:2: is no outcome"),
+        ("gone", {}, "", "outcomes.jsonl: cannot be read: No such file"),
+    ],
+)
+def test_outcomes_that_cannot_be_judged_are_told(tmp_path, why, said, line, told):
+    path = tmp_path / "outcomes.jsonl"
+    write(judged(plan(warmup_s=2), [outcome(scheduled_s=3.0)]), tmp_path)
+    if line == "":
+        path.unlink()
+    elif line is not None:
+        path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(PlanError, match=told):
+        again(path, plan(**{"warmup_s": 2, **said}))
 
 
 def test_outcomes_alone_need_a_plan_and_pass_nothing(tmp_path):

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import yaml
 from loadtest import sweep as sweeps
+from loadtest import sweep_plan
 from loadtest.plan import ROOT, PlanError
 from loadtest.probe import Probed, moved
 from loadtest.report import percentiles
+from loadtest.stacks import LEARNS, LEARNT
 from loadtest.sweep import plans_at
 from loadtest.sweep_pages import table, write_sweep
 from loadtest.sweep_plan import Sweep
@@ -76,6 +79,10 @@ def ran(monkeypatch):
 
     def answered(work, point, capacity_rps, tries):
         seen.append(point.key)
+        place = work.place(point, tries)
+        place.mkdir(parents=True, exist_ok=True)
+        work.knows(point.policy, place)
+        (place / LEARNS).write_text(f"{point.key}, try {tries + 1}")
         assert capacity_rps == 4.0
         void = scripts.get(point.key, [])
         why = void[tries] if tries < len(void) else ()
@@ -114,6 +121,72 @@ def test_a_point_whose_probe_moved_is_run_again_and_listed(ran, tmp_path):
     assert len(body["rows"]) == 14
 
 
+def test_a_try_that_is_void_teaches_the_router_nothing(ran, tmp_path):
+    _, scripts = ran
+    scripts["fifo-1x-1"] = [["the probe moved 21%"]]
+    (tmp_path / LEARNT).write_text("the capacity's")
+    sweeps.sweep(sweep(repetitions=1), tmp_path, no_drive, lambda _: None)
+
+    def knew(place):
+        return (tmp_path / place / LEARNT).read_text()
+
+    assert knew("fifo-0.5x-1/try-1") == knew("cap-0.5x-1/try-1") == "the capacity's"
+    assert knew("fifo-1x-1/try-1") == knew("fifo-1x-1/try-2") == "fifo-0.5x-1, try 1"
+    assert knew("fifo-2x-1/try-1") == "fifo-1x-1, try 2"
+    assert knew("cap-1x-1/try-1") == "cap-0.5x-1, try 1"
+
+
+def test_what_changes_while_it_is_measured_does_not_count(ran, tmp_path, monkeypatch):
+    seen, _ = ran
+    versions = iter([*["as it was"] * 6, *["another"] * 6])
+    monkeypatch.setattr(sweeps, "version", lambda *_: next(versions))
+    with pytest.raises(SweepError, match="policy of fifo, cap was changed while it was"):
+        sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(seen) - 1
+
+
+def test_a_repetition_that_is_not_there_is_told(ran, tmp_path):
+    with pytest.raises(SweepError, match="sweep test has 2 repetitions"):
+        sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None, 3)
+
+
+def test_points_without_a_sound_try_are_told(ran, tmp_path):
+    _, scripts = ran
+    scripts["cap-2x-2"] = [["the probe moved 30%"], ["the probe moved 16%"]]
+    sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+    assert sweeps.without_a_sound_try(sweep(), tmp_path, None) == ["cap-2x-2"]
+    assert sweeps.without_a_sound_try(sweep(), tmp_path, 1) == []
+
+
+@pytest.mark.parametrize("changed", ["the engine", "a trace", "the stub"])
+def test_a_version_is_of_all_that_serves_offers_and_judges(changed, tmp_path, monkeypatch):
+    paths = {
+        "the engine": "model_repository/tensorrt_llm/1/engine/engine.json",
+        "a trace": "data/trace.csv",
+        "the stub": "loadtest/cloud_stub/server.py",
+    }
+    for path in paths.values():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("as it was")
+    said = plan(arrivals={"kind": "trace", "speed": 1}, traces=["data/trace.csv"])
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(said.model_dump(mode="json")))
+    monkeypatch.setattr(sweep_plan, "ROOT", tmp_path)
+    monkeypatch.setattr(sweep_plan, "ENGINE", tmp_path / paths["the engine"])
+    one = sweep(plan="plan.yaml")
+    before = sweep_plan.version(one, one.policies[0])
+    assert sweep_plan.version(one, one.policies[0]) == before
+    (tmp_path / paths[changed]).write_text("another")
+    assert sweep_plan.version(one, one.policies[0]) != before
+
+
+def test_the_clouds_luck_is_the_same_under_all_policies_and_no_other():
+    by_luck = {}
+    for point in sweep(repetitions=3).points():
+        by_luck.setdefault(point.luck, set()).add((point.load, point.repetition))
+    assert len(by_luck) == 9
+    assert all(len(points) == 1 for points in by_luck.values())
+
+
 def test_void_rows_are_not_in_the_table():
     points = [p for p in sweep().points() if p.policy == "fifo" and p.load == 1]
     around = {"probe_before": {"tokens_per_s": 38.0}, "probe_after": {"tokens_per_s": 38.0}}
@@ -144,13 +217,15 @@ def test_points_of_another_plan_policy_or_router_are_not_gone_on_with(ran, tmp_p
     said = sweep()
     sweeps.sweep(said, tmp_path, no_drive, lambda _: None)
     sweeps.sweep(sweep(loads=[0.5, 1, 2, 3]), tmp_path, no_drive, lambda _: None)
-    with pytest.raises(SweepError, match=r"fifo-0\.5x-1 was run with another plan"):
+    with pytest.raises(
+        SweepError, match=r"capacity of repetition 1 was measured with another"
+    ):
         sweeps.sweep(sweep(point_s=299), tmp_path, no_drive, lambda _: None)
 
 
 def test_points_of_before_there_were_versions_are_not_gone_on_with(ran, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row(sweep().points()[0])) + "\n")
-    with pytest.raises(SweepError, match="was run with another plan"):
+    with pytest.raises(SweepError, match=r"fifo-0\.5x-1 was measured with another plan"):
         sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
 
 
@@ -158,7 +233,7 @@ def test_a_line_that_a_kill_tore_is_told(ran, tmp_path):
     sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
     rows = tmp_path / "rows.jsonl"
     rows.write_text(rows.read_text()[:-20])
-    with pytest.raises(SweepError, match=r"rows.jsonl: take out the line that is no JSON"):
+    with pytest.raises(SweepError, match=r"rows.jsonl: take out what is no JSON"):
         sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
 
 
@@ -219,6 +294,16 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         "policies:\n  - {name: a, policy: loadtest/policies/fifo.yaml}\n"
     )
     with pytest.raises(PlanError, match=r"no file loadtest/plans/gone.yaml"):
+        sweeps_load(path)
+
+
+def test_a_sweep_that_judges_nothing_of_a_point_is_told(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\nplan: loadtest/plans/quick.yaml\nloads: [1]\npoint_s: 10\n"
+        "capacity: {policy: a}\npolicies:\n  - {name: a, policy: loadtest/policies/fifo.yaml}\n"
+    )
+    with pytest.raises(PlanError, match="warmup_s leaves nothing of duration_s to judge"):
         sweeps_load(path)
 
 
