@@ -5,6 +5,8 @@ export PYTHON
 PREFLIGHT = $(if $(BOOT),$(BOOT) scripts/preflight.py,$(error no python3 found. Mend it: \
   sudo apt-get install python3 python3-venv libpython3.11))
 PYTEST = .venv/bin/python -m pytest
+# Whole files side by side; `ARGS=-n0` gives a debugger its terminal back.
+SIDE_BY_SIDE = -n logical --maxprocesses 4 --dist loadfile
 
 .NOTPARALLEL:
 .PHONY: help up venv test test-fast test-slow test-e2e lint lock proto clean
@@ -21,11 +23,11 @@ venv:  ## both environments, with the development tools
 
 test: test-fast test-slow test-e2e  ## every test that needs no GPU and no browser
 
-test-fast: venv  ## without Triton, network blocked, under three minutes
-	@$(PYTEST) -m "not slow and not e2e and not gpu and not browser" $(ARGS)
+test-fast: venv  ## without Triton, network blocked, some three minutes
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not e2e and not gpu and not browser" $(ARGS)
 
 test-slow: venv  ## whole builds and load generators, without Triton
-	@$(PYTEST) -m "slow and not e2e and not gpu and not browser" $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "slow and not e2e and not gpu and not browser" $(ARGS)
 
 test-e2e: venv  ## on real Triton with the embedded engine, and a foreign provider, on free ports
 	@scripts/aimock.sh || echo "Tests against a foreign provider are skipped."
