@@ -25,7 +25,7 @@ from forebay.policy.admission import Coefficients, Terms
 from forebay.policy.admission.affinity import BLOCK_TOKENS, MOST_BLOCKS, PrefixCache, blocks
 from forebay.policy.admission.cloud import ENOUGH, FORGET_S, WINDOW, CloudLatency, Quantiles
 from forebay.policy.admission.controller import REFITS
-from forebay.policy.admission.feedback import ETA, HIGHEST, LOWEST, QUIET_S, ClassFeedback, Margin
+from forebay.policy.admission.feedback import AWAY_S, ETA, HIGHEST, LOWEST, ClassFeedback, Margin
 from forebay.policy.admission.judge import Reserves, bar, look
 from forebay.policy.admission.model import FLOOR, fit
 from forebay.policy.admission.replica import FORGET_S as IDLE_S
@@ -223,17 +223,34 @@ def test_in_the_long_run_the_share_of_misses_is_the_one_allowed():
     assert margin.factor(now_s) > 1.6
 
 
-def test_a_margin_without_answers_forgets():
-    margin = Margin(log=math.log(4.0), seen_s=0.0)
-    assert margin.factor(QUIET_S) == pytest.approx(4.0)
-    assert margin.factor(2 * QUIET_S) == pytest.approx(4.0**0.25)
-    assert Margin(log=math.log(0.9), seen_s=0.0).factor(1e6) == pytest.approx(0.9)
+def test_a_margin_forgets_while_every_request_goes_elsewhere_and_where_nobody_asks_does_not():
+    learnt = ClassFeedback(ttft=Margin(math.log(4.0)), rate=Margin(math.log(0.9)))
+    assert learnt.ttft.factor(1e6) == pytest.approx(4.0)
+    learnt.turned_away(1e6)
+    learnt.turned_away(1e6 + AWAY_S)
+    for away_s, left in ((0.0, 1.0), (AWAY_S, 1.0), (2 * AWAY_S, 0.25), (100 * AWAY_S, 0.0)):
+        assert learnt.ttft.factor(1e6 + away_s) == pytest.approx(4.0**left)
+    assert learnt.rate.factor(1e7) == pytest.approx(0.9)
+    learnt.ttft.learn(1e6 + 2 * AWAY_S, missed=False, allowed=0.0)
+    assert learnt.ttft.factor(1e7) == pytest.approx(4.0**0.25), "one answer, and it forgets no more"
+
+
+@pytest.mark.parametrize("terms", [CHAT, PRIVATE], ids=["may leave", "may not"])
+def test_a_class_that_comes_in_bursts_meets_each_with_what_it_has_learnt(terms):
+    made = scene(max_batch=2)
+    learnt = made.state.learnt(terms)
+    learnt.ttft.log = math.log(HIGHEST)
+    filled(made, 2)
+    assert learnt.ttft.factor(3600.0) == pytest.approx(HIGHEST)
+    ticket, _ = place(made, ask(terms, at=3600.0), 3600.0)
+    assert dict(made.drain(3610.0)).keys() == {ticket}
+    assert learnt.ttft.factor(3610.0 + 20 * AWAY_S) < 1.1, "it was sent elsewhere, or refused"
 
 
 def test_answers_tell_how_long_answers_are():
     dice, learnt = random.Random(2), ClassFeedback()
     for _ in range(20_000):
-        learnt.answered(dice.randint(1, 1000), 0.0)
+        learnt.answered(dice.randint(1, 1000))
     assert learnt.mean_tokens == pytest.approx(500, rel=0.2)
     assert learnt.output_tokens == pytest.approx(990, rel=0.15)
 
@@ -251,7 +268,7 @@ def test_more_distrust_never_admits_more(prompt, streams, waited_s, margins, ter
     asked = ask(terms, prompt=prompt, at=-waited_s)
     admitted = []
     for log in sorted(margins):
-        learnt = ClassFeedback(ttft=Margin(log, 0.0), rate=Margin(log, 0.0))
+        learnt = ClassFeedback(ttft=Margin(log), rate=Margin(log))
         local = made.state.places["local"]
         held, view = bar(asked, learnt, 0.0), replica(made).view(0.0)
         found = look(held, replica(made), view, local, 0.0, reserves=NOTHING)

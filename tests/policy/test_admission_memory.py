@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from forebay.policy.admission import Coefficients, Controller, Place, ReplicaSpec, Terms
 from forebay.policy.admission.feedback import (
+    AWAY_S,
     ENOUGH,
     HIGHEST,
     LOWEST,
-    QUIET_S,
     ClassFeedback,
     Margin,
 )
@@ -208,20 +208,20 @@ def test_a_replica_that_nobody_knew_starts_as_its_build_says():
 # ---- margins -----------------------------------------------------------------------------
 
 
-def test_margins_fade_from_their_first_use_on():
+def test_margins_of_an_earlier_life_hold_until_they_keep_every_request_away():
     made = scene()
     made.state.memory = Memory(classes={"chat": CLASS})
     learnt = made.state.learnt(CHAT)
-    for quiet_s, left in ((0.0, 1.0), (QUIET_S, 1.0), (2 * QUIET_S, 0.25), (100 * QUIET_S, 0.0)):
-        assert learnt.ttft.factor(1e9 + quiet_s) == pytest.approx(CLASS.ttft**left)
-    assert learnt.rate.factor(1e10) == pytest.approx(CLASS.rate), "used for the first time"
+    assert learnt.ttft.factor(1e9) == pytest.approx(CLASS.ttft)
+    learnt.turned_away(1e9)
+    assert learnt.ttft.factor(1e9 + 2 * AWAY_S) == pytest.approx(CLASS.ttft**0.25)
 
 
 def test_what_had_faded_before_the_restart_stays_faded():
     made = scene()
-    seen = Margin(math.log(4.0), 0.0)
-    made.state.classes["chat"] = ClassFeedback(ttft=seen, answers=1)
-    memory = restarted(made, 2 * QUIET_S)
+    away = Margin(math.log(4.0), away_s=0.0)
+    made.state.classes["chat"] = ClassFeedback(ttft=away, answers=1)
+    memory = restarted(made, 2 * AWAY_S)
     assert memory.classes["chat"].ttft == pytest.approx(4.0**0.25)
 
 
@@ -329,7 +329,7 @@ def test_whatever_is_learnt_can_be_kept_and_read(gaps, steps, missed):
         at_s = answered(made, gap_s, 2 * REFIT_EVERY, at_s)
     learnt = made.state.learnt(CHAT)
     for one in missed:
-        learnt.answered(1, at_s)
+        learnt.answered(1)
         learnt.ttft.learn(at_s, missed=one, allowed=0.5)
     memory = restarted(made, at_s)
     again = born(memory)

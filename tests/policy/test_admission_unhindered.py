@@ -24,7 +24,7 @@ from policy.scene import replica as of
 from forebay.policy.admission import Controller, Place, ReplicaSpec, Terms
 from forebay.policy.admission.breakers import CloudBreakers
 from forebay.policy.admission.controller import MAX_WAITING, UNPROMISED_WAIT_S
-from forebay.policy.admission.feedback import ENOUGH, QUIET_S, ClassFeedback
+from forebay.policy.admission.feedback import AWAY_S, ENOUGH, ClassFeedback
 from forebay.policy.admission.outside import Open
 from forebay.policy.admission.pool import CANDIDATES, KEPT_AFTER
 from forebay.values import Admit, Downgrade, Reason, Refuse, Spill
@@ -373,11 +373,11 @@ def test_lengths_that_keep_every_request_away_are_forgotten():
     made = scene()
     learnt = made.state.learnt(whole := Terms("whole", e2e_s=5.0))
     for tokens in (*[40] * 50, *[900] * 10):
-        learnt.answered(tokens, 0.0)
+        learnt.answered(tokens)
     filled(made, 5)
     asked = ask(whole, most=1_000)
     assert isinstance(settled(made, asked), Refuse)
-    later_s = 8 * QUIET_S
+    later_s = 8 * AWAY_S
     assert isinstance(place(made, replace(asked, arrived_s=later_s), later_s)[1], Admit)
 
 
@@ -385,7 +385,7 @@ def test_lengths_that_keep_every_request_away_are_forgotten():
 def test_the_longest_answer_is_the_quantile_that_the_class_is_promised(attainment):
     learnt = ClassFeedback(attainment)
     for n in range(40 * ENOUGH):
-        learnt.answered(1 + n * 7919 % 1000, 0.0)
+        learnt.answered(1 + n * 7919 % 1000)
     assert learnt.longest_tokens(0.0) == pytest.approx(1000 * attainment, abs=120)
 
 

@@ -23,7 +23,7 @@ from forebay.policy.admission.outside import Open
 from forebay.policy.admission.replica import Replica
 from forebay.policy.admission.state import State
 from forebay.policy.admission.terms import Offer, Ticket
-from forebay.values import Admit, Downgrade, Placement, Queue, Reason, Spill
+from forebay.values import Admit, Downgrade, Placement, Queue, Reason, Refuse, Spill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -311,6 +311,8 @@ class Controller:
         self.forget(ticket)
         state, ask, placement = self.state, ticket.ask, found.placement
         learnt = state.learnt(ask.terms)
+        if isinstance(placement, Spill | Refuse):
+            learnt.turned_away(now_s)
         if isinstance(placement, Spill):
             state.exits.promise(ask, placement.target, now_s)
             if state.pool(ask.target) is not None:

@@ -27,27 +27,27 @@ ENOUGH = 400
 BURST, BURST_S = 5, 1.0
 """Misses that count of so long a time."""
 
-QUIET_S = 10.0
-"""Without answers the factor forgets half of itself in so long: who sends nothing learns nothing,
-and a distrust that keeps every request away could never be disproved."""
+AWAY_S = 10.0
+"""While every request goes elsewhere the factor forgets half of itself in so long: a distrust that
+keeps them all away could never be disproved. Where nobody asks nothing is forgotten, or a class
+that comes in bursts would meet each as if it were its first."""
 
 
 @dataclass(slots=True)
 class Margin:
-    """The factor of one class and one kind of latency."""
+    """The factor of one class and one kind of latency.
+
+    Since `away_s` every request was sent elsewhere or refused, and no answer came.
+    """
 
     log: float = 0.0
-    seen_s: float | None = None
+    away_s: float | None = None
     burst: int = 0
     burst_s: float = float("-inf")
 
     def factor(self, now_s: float) -> float:
         """Return what a prediction is multiplied by before it is held against its SLO."""
-        if self.seen_s is None:
-            self.seen_s = now_s  # what an earlier life has learnt is fresh when it is first asked
-        quiet_s = now_s - self.seen_s
-        fading = 0.5 ** (quiet_s / QUIET_S) if quiet_s > QUIET_S and self.log > 0 else 1.0
-        return math.exp(self.log * fading)
+        return math.exp(self.log * _left(self.away_s, now_s) if self.log > 0 else self.log)
 
     def learn(self, now_s: float, *, missed: bool, allowed: float) -> None:
         """Take in one outcome; `allowed` is the share of misses that is aimed at."""
@@ -55,7 +55,7 @@ class Margin:
         counts = missed and self._counts(now_s)
         self.log += ETA * (float(counts) - allowed)
         self.log = min(math.log(HIGHEST), max(math.log(LOWEST), self.log))
-        self.seen_s = now_s
+        self.away_s = None
 
     def _counts(self, now_s: float) -> bool:
         """Return whether a miss is one of the first of its second."""
@@ -81,7 +81,7 @@ class ClassFeedback:
     answers: int = 0
     spilled: float = 0.0
     cloud_missed: float = 0.0
-    answered_s: float | None = None
+    away_s: float | None = None
 
     def allowed(self) -> float:
         """Return the share of local misses that keeps the whole class at its attainment."""
@@ -92,14 +92,13 @@ class ClassFeedback:
     def longest_tokens(self, now_s: float) -> float:
         """Return how long an answer may grow, by those that were.
 
-        Without answers that fades to the mean for a while: a few long ones that keep every request
-        away could never be disproved.
+        While every request goes elsewhere that fades to the mean, as distrust does: a few long ones
+        that keep them all away could never be disproved.
         """
-        if self.answered_s is None or self.output_tokens <= self.mean_tokens:
+        if self.output_tokens <= self.mean_tokens:
             return self.output_tokens
-        quiet_s = now_s - self.answered_s
-        fading = 0.5 ** (quiet_s / QUIET_S) if quiet_s > QUIET_S else 1.0
-        return self.mean_tokens + (self.output_tokens - self.mean_tokens) * fading
+        left = _left(self.away_s, now_s)
+        return self.mean_tokens + (self.output_tokens - self.mean_tokens) * left
 
     def lengths(self) -> tuple[float, float, float, float, float]:
         """Return tokens that an answer may take, from the very longest to the usual.
@@ -114,9 +113,15 @@ class ClassFeedback:
         """Take in that a request was placed, here or elsewhere."""
         self.spilled += 0.01 * (float(spilled) - self.spilled)
 
-    def answered(self, tokens: int, now_s: float) -> None:
+    def turned_away(self, now_s: float) -> None:
+        """Take in that a request was sent elsewhere or refused."""
+        for one in (self, self.ttft, self.rate):
+            if one.away_s is None:
+                one.away_s = now_s
+
+    def answered(self, tokens: int) -> None:
         """Take in the length of an answer."""
-        self.answered_s = now_s
+        self.away_s = None
         self.answers += 1
         self.mean_tokens += 0.02 * (tokens - self.mean_tokens)
         step = 0.1 * max(16.0, self.output_tokens)
@@ -128,3 +133,9 @@ class ClassFeedback:
     def cloud_answered(self, *, missed: bool) -> None:
         """Take in whether a cloud kept the class's SLO."""
         self.cloud_missed += 0.01 * (float(missed) - self.cloud_missed)
+
+
+def _left(away_s: float | None, now_s: float) -> float:
+    """Return what is left of distrust since when every request went elsewhere."""
+    for_s = 0.0 if away_s is None else now_s - away_s
+    return 0.5 ** (for_s / AWAY_S) if for_s > AWAY_S else 1.0

@@ -86,7 +86,7 @@ class State:
         late_first = terms.ttft_s is not None and first_s - ask.arrived_s > terms.ttft_s
         slow = terms.tpot_s is not None and tpot_s is not None and tpot_s > terms.tpot_s
         late = slow or (terms.e2e_s is not None and now_s - ask.arrived_s > terms.e2e_s)
-        learnt.answered(ticket.tokens, now_s)
+        learnt.answered(ticket.tokens)
         if reader_s > HELD_UP * (now_s - ticket.placed_s):
             return
         if ticket.replica is None:
