@@ -96,6 +96,8 @@ def test_people_get_a_table_and_drawings(files):
     [
         (["--loads", "fast"], "no list of loads"),
         (["--loads", "0"], "no list of loads"),
+        (["--loads", "1,0.0001"], "'1,0.0001' is no list of loads such as 0.5,1,2, from 0.01 to"),
+        (["--loads", "nan"], "no list of loads"),
         (["--policies", "fifo,magic"], "no policy 'magic'"),
         (["--columns", "arrival=t"], "no column map"),
         (["--seeds", "0"], "not in the range"),
@@ -128,6 +130,9 @@ def test_wrong_use_is_told_in_a_sentence(files, argv, said):
         ({"classes": {"chat": {"tpot_ms": 10}}}, "promises ttft_ms or e2e_ms"),
         ({"disturbances": {"all": {"dies": 2}}}, "'all' lets 2 of 2 replicas die"),
         ({"disturbances": {"few": {"routers": 3, "owned": True}}}, "each must own one"),
+        ({"disturbances": {"all": {"foreign": 1}}}, "all.foreign: Input should be less than 1"),
+        ({"disturbances": {"odd": {"foreign": -0.1}}}, "greater than or equal to 0"),
+        ({"cloud": {**WHOLE["cloud"], "ttft_sigma": 400}}, "less than or equal to 10"),
         ({"attainment": 1.0}, "attainment: Input should be less than 1"),
         ({"max_tokens": float("inf")}, "max_tokens: Input should be a finite number"),
         ({"classes": {"chat": {"ttft_ms": float("inf")}}}, "should be a finite number"),

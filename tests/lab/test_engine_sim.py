@@ -82,11 +82,59 @@ def test_who_waits_can_be_withdrawn_and_what_was_begun_goes_on():
     assert not replica.full
     replica.submit(behind, 0.0)
     assert replica.full
-    assert replica.withdraw(behind)
-    assert not replica.withdraw(behind)
-    assert not replica.withdraw(first)
+    assert replica.withdraw(behind, 0.0)
+    assert not replica.withdraw(behind, 0.0)
+    assert not replica.withdraw(first, 0.0)
     assert not replica.full
     assert played(replica, []) == [first]
+
+
+def test_who_was_held_up_by_one_that_is_withdrawn_joins_at_the_next_step():
+    replica = engine()
+    stream, big, small = job(0, 60, 100), job(1, 3950, 20), job(2, 10, 2)
+    replica.submit(stream, 0.0)
+    replica.end_segment()
+    for one in (big, small):
+        replica.submit(one, replica.step_ends_s(stream.first_s))
+    at_s = replica.step_ends_s(stream.first_s) + 0.001
+    assert replica.next_s > at_s + 20 * C.a_s
+    due_s = replica.step_ends_s(at_s)
+    assert replica.withdraw(big, at_s)
+    assert replica.next_s == due_s
+    while small.first_s is None:
+        replica.end_segment()
+    assert small.first_s < due_s + 2 * C.a_s
+
+
+def test_a_step_ends_once_for_all_who_ask_inside_it():
+    replica = engine()
+    assert replica.step_ends_s(7.0) == 7.0, "there is none"
+    alone = job(0, 1, 40)
+    replica.submit(alone, 0.0)
+    replica.end_segment()
+    at_s, done = alone.first_s, replica.steps_done(alone.first_s)
+    while at_s < replica.next_s:
+        end_s = replica.step_ends_s(at_s + 1e-6)
+        assert replica.step_ends_s(end_s) == end_s
+        assert at_s < end_s <= replica.next_s
+        assert replica.steps_done(end_s) == done + 1
+        at_s, done = end_s, done + 1
+    assert done == replica.steps + 39
+
+
+def test_scheduled_is_who_the_step_has_tokens_of():
+    replica = engine()
+    for number, prompt in enumerate((40, 40, 40, 10)):
+        replica.submit(job(number, prompt, 30), 0.0)
+    seen = []
+    while replica.next_s < inf and replica.running < 4:
+        seen.append((replica.active, replica.running, replica.scheduled))
+        replica.end_segment()
+    # 64 tokens a step: at first the one who was alone when it began, then 40 and 23, 17 and 10.
+    assert seen == [(4, 0, 1), (4, 1, 3), (4, 2, 4)]
+    assert replica.scheduled == replica.running == 4
+    replica.die()
+    assert replica.scheduled == replica.active == 0
 
 
 def test_who_has_no_room_waits_and_holds_up_those_behind():

@@ -113,3 +113,12 @@ def test_requests_that_may_not_leave_are_served_before_all_others():
     forced = problem.usd > 5 * problem.usd.min()
     assert forced.sum() == 6
     assert found <= problem.usd[~forced].sum()
+
+
+def test_slots_are_bounded_however_late_the_last_request_is_due():
+    patient = Promise("patient", inf, inf, 86_400.0, may_spill=True)
+    jobs = [Job(n, n % 2, n / 10, 3000, 20, 100) for n in range(60)]
+    problem, found = bound(jobs, (CHAT, patient), slot_s=0.25, rounds=50)
+    assert problem.capacity.size <= lp_bound.SLOTS_MAX + 2
+    assert problem.capacity[:-1] == pytest.approx(86_405.9 / lp_bound.SLOTS_MAX)
+    assert found <= bound(jobs, (CHAT, patient), slot_s=1.0, rounds=400)[1] + problem.usd.max()

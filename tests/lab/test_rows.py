@@ -2,15 +2,19 @@
 
 import json
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab.small import setting, trace
 
+from forebay.lab.forebay_dispatcher import Forebay
 from forebay.lab.rows import POLICIES, Rows
 from forebay.lab.shelf import Shelf
+from forebay.lab.stage import Stage
 from forebay.lab.traces import Traced
+from forebay.policy.health import RULES
 
 WRONG = {
     "calm": {},
@@ -21,6 +25,9 @@ WRONG = {
     "dearer": {"price_factor": 2.0, "from": 0.5, "budget_share": 0.8},
     "cheaper": {"price_factor": 0.5, "from": 0.5},
     "shorter": {"max_tokens": 20},
+    "heavier": {"heavy_tail": True},
+    "foreign": {"foreign": 0.3},
+    "all": {"foreign": 0.3, "routers": 2, "dies": 1, "from": 0.5},
 }
 
 
@@ -35,16 +42,19 @@ def test_every_request_ends_once_and_is_paid_for_once(tmp_path, policy, wrong):
     played = made.play(2.0, policy, 1, cap=6)
     jobs, promises = played.jobs, made.setting.promises
     assert {job.ended for job in jobs} <= {"served", "refused", "failed"}
-    assert (sum(job.ended == "failed" for job in jobs) > 0) <= (wrong == "dies")
-    assert sum(job.ended == "refused" for job in jobs) == played.row.refused
+    assert (sum(job.ended == "failed" for job in jobs) > 0) <= (wrong in {"dies", "all"})
+    ours = [job for job in jobs if not job.foreign]
+    assert len(ours) == played.row.requests == (210 if "foreign" in WRONG[wrong] else 300)
+    assert sum(job.ended == "refused" for job in ours) == played.row.refused
     for job in jobs:
         assert (job.ended == "served") == (job.end_s is not None)
         assert (job.usd > 0) == (job.where == -1)
+        assert job.where != -1 or not job.foreign
         assert job.where != -1 or promises[job.label].may_spill
         assert job.first_s is None or job.first_s > job.arrived_s
     assert played.row.spill_usd == pytest.approx(sum(job.usd for job in jobs))
-    met = sum(job.ended == "served" and promises[job.label].kept(job) for job in jobs)
-    assert played.row.attainment == met / len(jobs)
+    met = sum(job.ended == "served" and promises[job.label].kept(job) for job in ours)
+    assert played.row.attainment == met / len(ours)
 
 
 @pytest.mark.parametrize("form", ["linear", "max"])
@@ -168,3 +178,76 @@ def test_a_request_that_fits_no_replica_ends_whoever_decides(tmp_path):
         assert all(job.ended for job in made.play(1.0, policy, 1, cap=4).jobs)
     for seed in range(1, 9):  # seeds that make them spillable, and not
         assert made.clairvoyant_usd(1.0, seed, 0) >= made.lp_usd(1.0, seed)
+
+
+def test_a_router_knows_of_foreign_requests_by_its_scrapes_alone(tmp_path, monkeypatch):
+    known: dict[str, list[int]] = {}
+    scraped = Forebay.scraped
+
+    def placed(name, **wrong):
+        def noted(router, stage, replica, scrape):
+            scraped(router, stage, replica, scrape)
+            known.setdefault(name, []).append(router._replicas[replica].foreign)
+
+        monkeypatch.setattr(Forebay, "scraped", noted)
+        return [job.where for job in rows(tmp_path, **wrong).play(1.5, "forebay", 1).jobs]
+
+    placed("alone")
+    usual = placed("usual", foreign=0.3)
+    assert usual != placed("stale", foreign=0.3, scrape_ms=2000)
+    assert max(known["alone"]) == 0
+    assert max(known["usual"]) > 1
+    assert max(known["stale"]) > 1
+
+
+def test_a_replica_that_died_is_found_out_by_calls_that_fail(tmp_path, monkeypatch):
+    sent = []
+    submit = Stage.submit
+
+    def noted(stage, job, replica):
+        if not stage.engines[replica].alive:
+            sent.append(stage.now_s)
+        submit(stage, job, replica)
+
+    monkeypatch.setattr(Stage, "submit", noted)
+    made = rows(tmp_path, trace(800), dies=1, **{"from": 0.5})
+    played = made.play(1.0, "forebay", 1)
+    died_s = made.span_s(1.0) / 2
+    assert len([at_s for at_s in sent if at_s < died_s + 0.5]) <= RULES.failures + 1
+    probes = [at_s for at_s in sent if at_s >= died_s + 0.5]
+    assert probes, "clients' requests find out whether it is back"
+    for before_s, after_s in pairwise(probes):
+        assert after_s - before_s >= RULES.backoff_s
+    assert not [job for job in played.jobs if job.arrived_s > died_s and job.ended == "failed"]
+
+
+@pytest.mark.parametrize("routers", [1, 2])
+def test_a_budget_with_its_full_bucket_is_the_share_of_the_calm_spend(tmp_path, routers):
+    made = rows(tmp_path, routers=routers, budget_share=0.8)
+    calm = rows(tmp_path).play(2.0, "forebay", 1).row.spill_usd
+    spent, step_usd, span_s = 0.0, calm / 10_000, made.span_s(2.0)
+    for router in made._routers(2.0, "forebay", 1, None):
+        allowed = router._known.outside
+        for at in range(1001):
+            while allowed.bars("cloud", None, step_usd, span_s * at / 1000) is None:
+                allowed.sent("cloud", None, step_usd, span_s * at / 1000)
+                spent += step_usd
+    assert spent == pytest.approx(0.8 * calm, rel=0.001)
+
+
+def test_a_cap_above_the_batch_is_found_where_it_is_the_best(tmp_path):
+    whole = setting()
+    fleet = whole.scenario.fleet.model_copy(update={"max_batch": 2})
+    scenario = whole.scenario.model_copy(update={"fleet": fleet, "attainment": 0.5})
+    made = Rows(replace(whole, scenario=scenario), Shelf(tmp_path), lp_rounds=100)
+    found = made.row(1.0, "cap", 1)
+    assert found.attained
+    assert found.cap > 2
+    assert found.spill_usd < made.play(1.0, "cap", 1, cap=2).row.spill_usd
+
+
+def test_oracles_leave_foreign_requests_out(tmp_path):
+    calm, foreign, both = (rows(tmp_path, **WRONG[name]) for name in ("calm", "foreign", "all"))
+    assert foreign.lp_usd(4.0, 1) < 0.8 * calm.lp_usd(4.0, 1)
+    for made in (foreign, both):
+        assert made.lp_usd(4.0, 1) <= made.clairvoyant_usd(4.0, 1, 2)

@@ -1,6 +1,7 @@
 """Scenario files: the checked-in one is whole, and engines come from numbers or from a fit."""
 
 import json
+from math import exp
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from lab.small import WHOLE, setting, trace
 from forebay.errors import SettingsError
 from forebay.lab.scenario import law_of, read_scenario
 from forebay.lab.step_time import Noise
+from forebay.lab.told import known
 from forebay.lab.traces import merged, read_trace
 
 CHECKED_IN = Path(__file__).parents[2] / "data" / "scenarios" / "azure-five-classes.yaml"
@@ -82,3 +84,21 @@ def test_classes_are_dealt_by_their_shares_and_by_seed():
     assert [labels.count(n) / 4000 for n in range(3)] == pytest.approx([0.6, 0.2, 0.2], abs=0.02)
     assert labels == [job.label for job in made.jobs(50.0, 1)], "whatever the load"
     assert labels != [job.label for job in made.jobs(100.0, 2)]
+
+
+def test_a_router_is_told_the_p99_of_its_clouds_ttft():
+    made = setting(trace(20_000))
+    drawn = sorted(made.stage(1.0, 1).cloud.ttft_s)
+    told = known(made, [0, 1], None).cloud.expect_ttft_s
+    assert told == pytest.approx(0.3 * exp(2.326 * 0.3))
+    assert told == pytest.approx(drawn[int(0.99 * len(drawn))], rel=0.03)
+
+
+def test_foreign_requests_are_a_share_drawn_by_seed_and_the_router_keeps_one():
+    made = setting(foreign=0.1)
+    foreign = {seed: [job.foreign for job in made.jobs(100.0, seed)] for seed in (1, 2)}
+    assert [sum(one) for one in foreign.values()] == [30, 30]
+    assert foreign[1] != foreign[2]
+    assert foreign[1] == [job.foreign for job in made.jobs(50.0, 1)], "whatever the load"
+    few = setting(trace(3), foreign=0.999)
+    assert sum(not job.foreign for job in few.jobs(1.0, 1)) == 1

@@ -1,11 +1,16 @@
 """Traces: what is read, and what is said of one that cannot be."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
-from lab.small import trace
+from lab.small import setting, trace
 
 from forebay.errors import SettingsError
 from forebay.lab.traces import column_map, heavy_tailed, merged, read_trace
 
+AZURE = Path(__file__).parents[2] / "data" / "traces" / "azure_2023_conv.csv"
+AZURES = {"arrival": "TIMESTAMP", "input": "ContextTokens", "output": "GeneratedTokens"}
 COLUMNS = {"arrival": "at", "input": "in", "output": "out"}
 
 
@@ -44,7 +49,14 @@ def test_a_trace_is_read_by_its_columns(tmp_path, name, text):
         ("at,in,out\n", "t.csv", "t.csv: holds no requests"),
         ("", "t.csv", "t.csv:1: no column 'at'; the header has nothing"),
         (b"at,in,out\n\xff,2,3\n", "t.csv", "is not UTF-8"),
+        ("at" * 70_000, "t.csv", "t.csv:1: is no CSV: field larger than field limit"),
+        ("at,in,out\n1,2,3\n" + "4" * 140_000, "t.csv", "t.csv:3: is no CSV: field larger"),
         ('{"at": 1, "in": 2, "out": 3}\n{', "t.jsonl", "t.jsonl:2: is no JSON"),
+        (
+            '{"at": 1, "in": 2, "out": 3}\n' + "[" * 9**5,
+            "t.jsonl",
+            "t.jsonl:2: is no JSON: maximum",
+        ),
         ("[1]\n", "t.jsonl", "t.jsonl:1: is no JSON object"),
         ('{"at": 1, "in": 2}\n', "t.jsonl", "t.jsonl:1: 'out' is missing"),
         ('{"at": 1, "in": [2], "out": 3}\n', "t.jsonl", "t.jsonl:1: 'in' is [2]"),
@@ -83,3 +95,26 @@ def test_a_heavy_tail_keeps_sums_and_lengthens_what_is_long():
     assert sum(one.input_tokens for one in heavy) == pytest.approx(total, rel=0.02)
     assert heavy[-1].at_s == pytest.approx(calm[-1].at_s)
     assert max(h.input_tokens for h in heavy) > 2 * max(c.input_tokens for c in calm)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_heavy_tail_comes_on_top_of_the_traces_own_bursts(seed):
+    calm = merged([read_trace(AZURE, AZURES, "conv")])
+    heavy = heavy_tailed(calm, seed)
+    arrivals = [
+        np.histogram([one.at_s for one in requests], np.arange(0.0, calm[-1].at_s, 60.0))[0]
+        for requests in (calm, heavy)
+    ]
+    assert arrivals[1].std() >= arrivals[0].std()
+    assert [one.at_s for one in heavy] == sorted(one.at_s for one in heavy)
+
+
+def test_a_heavy_tail_is_drawn_by_seed():
+    made = setting(heavy_tail=True)
+    one, again, other = (made.jobs(100.0, seed) for seed in (1, 1, 2))
+    for name in ("arrived_s", "input_tokens", "output_tokens"):
+        drawn, same, differs = (
+            [getattr(job, name) for job in jobs] for jobs in (one, again, other)
+        )
+        assert drawn == same
+        assert drawn != differs

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SCENARIO = CHECKOUT / "data" / "scenarios" / "azure-five-classes.yaml"
 
+LEAST_LOAD, MOST_LOAD = 0.01, 1000.0
+"""An hour's trace takes two days at the least; at less its scrapes alone take hours to play."""
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -30,8 +33,10 @@ def _loads(_context: click.Context, _option: click.Parameter, said: str) -> tupl
         loads = tuple(float(one) for one in said.split(","))
     except ValueError:
         loads = ()
-    if not loads or not all(0.0 < load < 1e3 for load in loads):  # noqa: PLR2004 - a bound
-        raise click.BadParameter(f"{said!r} is no list of loads such as 0.5,1,2")
+    if not loads or not all(LEAST_LOAD <= load <= MOST_LOAD for load in loads):
+        raise click.BadParameter(
+            f"{said!r} is no list of loads such as 0.5,1,2, from {LEAST_LOAD:g} to {MOST_LOAD:g}"
+        )
     return loads
 
 

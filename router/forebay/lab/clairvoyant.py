@@ -94,10 +94,11 @@ class Hindsight:
         place = 0
         while place < min(_LOOK, len(self._queue)):
             job = self._queue[place][2]
-            best = min(engines, key=_backlog)
-            if best.backlog_tokens() >= best.limits.step_tokens:
+            idlest = sorted(engines, key=_load)
+            if idlest[0].backlog_tokens() >= idlest[0].limits.step_tokens:
                 break
-            if best.has_room(job) and not best.waiting and self._in_time(stage, best, job):
+            best = next((one for one in idlest if self._takes(stage, one, job)), None)
+            if best is not None:
                 del self._queue[place]
                 stage.submit(job, stage.engines.index(best))
             elif stage.promises[job.label].may_spill:
@@ -115,6 +116,12 @@ class Hindsight:
         if self._leaving:
             stage.wake(self, self._leaving[0][0])
 
+    def _takes(self, stage: Stage, engine: SimulatedEngine, job: Job) -> bool:
+        """Return whether it could join at the engine's next step, and would come in time."""
+        if engine.waiting or engine.backlog_tokens() >= engine.limits.step_tokens:
+            return False
+        return engine.has_room(job) and self._in_time(stage, engine, job)
+
     def _in_time(self, stage: Stage, engine: SimulatedEngine, job: Job) -> bool:
         """Return whether its first token would come in time; who may not leave goes anyway."""
         promise = stage.promises[job.label]
@@ -123,13 +130,13 @@ class Hindsight:
         ahead = engine.backlog_tokens() + job.input_tokens
         room = engine.limits.step_tokens - engine.running
         steps = ceil(ahead / room)
-        begin_s = engine.next_s if engine.next_s < inf else stage.now_s
+        begin_s = engine.step_ends_s(stage.now_s)
         step_s = engine.law.step_s(engine.running, engine.kv_used_tokens(), ahead // steps)
         return begin_s + steps * step_s * engine.factor <= job.arrived_s + promise.ttft_s
 
 
-def _backlog(engine: SimulatedEngine) -> int:
-    return engine.backlog_tokens()
+def _load(engine: SimulatedEngine) -> tuple[int, int]:
+    return engine.backlog_tokens(), engine.running
 
 
 def _due_s(stage: Stage, job: Job) -> float:
@@ -198,7 +205,7 @@ def _charged(stage: Stage, jobs: Sequence[Job]) -> tuple[np.ndarray, np.ndarray]
         work_s = job.input_tokens * floor.d_s + decoded * (
             floor.b_s + floor.c_s * (job.input_tokens + decoded / 2)
         )
-        if stage.promises[job.label].may_spill:
+        if stage.promises[job.label].may_spill and not job.foreign:
             usd_per_s = stage.cloud.usd(job) / max(work_s, 1e-9)
             density[job.number] = usd_per_s if job.where == -1 else -usd_per_s
     starts = np.arange(0, len(jobs), WINDOW_REQUESTS)

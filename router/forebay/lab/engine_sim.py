@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
+
+from forebay.lab.job import EngineLimits, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,45 +28,6 @@ if TYPE_CHECKING:
 
 _AHEAD = 64
 """Steps at most that are added up at once: an arrival makes those after it worthless."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One request: what it brings, and what became of it. Times are seconds of the simulation.
-
-    `output_tokens` is what it will answer, which no policy but an oracle may read; `first_s` and
-    `end_s` are None where it never came to that. `where` is the replica's number, -1 a cloud.
-    """
-
-    number: int
-    label: int
-    arrived_s: float
-    input_tokens: int
-    output_tokens: int
-    max_tokens: int
-    first_s: float | None = None
-    end_s: float | None = None
-    where: int | None = None
-    ended: str = ""
-    usd: float = 0.0
-    left_tokens: int = 0
-    last_step: int = 0
-    residue: int = 0
-
-    @property
-    def reserve_tokens(self) -> int:
-        """Return the KV that is kept for it from its first step to its last."""
-        return self.input_tokens + self.max_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """What one replica can hold and take in at a step, and how many may wait for it."""
-
-    kv_tokens: int
-    max_batch: int
-    step_tokens: int
-    queue: float = inf
 
 
 class SimulatedEngine:
@@ -108,6 +70,11 @@ class SimulatedEngine:
         """Return all requests inside, waiting ones included."""
         return len(self.waiting) + len(self.taking_in) + self.running
 
+    @property
+    def scheduled(self) -> int:
+        """Return the requests that the current step decodes for or takes prompt tokens of."""
+        return self.running + len(self._taken)
+
     def fits(self, job: Job) -> bool:
         """Return whether an empty replica could hold it."""
         return job.reserve_tokens <= self.limits.kv_tokens
@@ -115,6 +82,10 @@ class SimulatedEngine:
     def steps_done(self, now_s: float) -> int:
         """Return the steps that are over at a time inside the current segment."""
         return self.steps + bisect_right(self._ends, now_s)
+
+    def step_ends_s(self, now_s: float) -> float:
+        """Return when the step that is under way ends; now where there is none."""
+        return self._ends[bisect_left(self._ends, now_s)] if self._ends else now_s
 
     def emitted(self, job: Job, now_s: float) -> int:
         """Return the tokens of a running stream that have left by then."""
@@ -160,11 +131,16 @@ class SimulatedEngine:
         elif len(self.waiting) == 1 and self.has_room(job):
             self._cut(now_s)
 
-    def withdraw(self, job: Job) -> bool:
-        """Take a request out that waits; return whether it did: what was begun goes on."""
+    def withdraw(self, job: Job, now_s: float) -> bool:
+        """Take a request out that waits; return whether it did: what was begun goes on.
+
+        Who is first then joins at the next step boundary, if it has room.
+        """
         if job not in self.waiting:
             return False
         self.waiting.remove(job)
+        if self.waiting and self.has_room(self.waiting[0]):
+            self._cut(now_s)
         return True
 
     def change_pace(self, factor: float, now_s: float) -> None:
@@ -189,10 +165,13 @@ class SimulatedEngine:
         return firsts, ended
 
     def die(self) -> list[Job]:
-        """Stop for good; return all that was inside, oldest first."""
+        """Stop for good; return all that was inside.
+
+        Streams come first, by when they would have ended, then prompts by age.
+        """
         inside = [job for _, _, job in sorted(self._ending)] + self.taking_in + [*self.waiting]
         self.waiting.clear()
-        self.taking_in, self._ending, self._ends = [], [], []
+        self.taking_in, self._ending, self._ends, self._taken = [], [], [], []
         self.running = self.reserved_tokens = 0
         self.alive, self.next_s = False, inf
         self.version += 1
@@ -327,3 +306,6 @@ class SimulatedEngine:
         size = self.law.block_tokens
         begun = sum(self._crossing[(self.steps + n) % size] for n in range(ahead))
         return self._blocks + begun
+
+
+__all__ = ["EngineLimits", "Job", "SimulatedEngine"]

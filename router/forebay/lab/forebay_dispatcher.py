@@ -2,7 +2,8 @@
 
 Not a copy of the policy and not a model of it: the same controller, told the same things as the
 router's event loop tells it. One thing is told more coarsely: the stream that times an engine's
-steps reports each, every other one now and then, since its tokens only add up.
+steps reports each segment of them, which is up to 64, every other one now and then, since its
+tokens only add up.
 """
 
 from __future__ import annotations
@@ -112,10 +113,8 @@ class Forebay:
         self._ask(stage, job, LOCAL)
         self._drain(stage)
 
-    def died(self, stage: Stage, replica: int) -> None:  # noqa: ARG002 - the port's own shape
-        """Take it out of the pool."""
-        if (gone := self._replicas.pop(replica, None)) is not None:
-            self.controller.leave(gone)
+    def died(self, stage: Stage, replica: int) -> None:
+        """Nothing is told: the replica's circuit finds out, from calls that fail."""
 
     def scraped(self, stage: Stage, replica: int, scrape: Scrape) -> None:
         """Hand the metrics on."""

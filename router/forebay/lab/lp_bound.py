@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
+SLOTS_MAX = 20_000
+"""Slots at most until the last request is due: those of a long run are wider."""
 ROUNDS = 1000
 LOOK_EVERY = 25
 _RATE, _RATE_END = 0.05, 0.0001
@@ -84,7 +86,7 @@ class Programme:
 def programme(
     jobs: Sequence[Job], promises: Sequence[Promise], fleet: Fleet, cloud: Cloud, slot_s: float
 ) -> Programme:
-    """Return the programme of a row, slots of `slot_s` seconds."""
+    """Return the programme of a row, in slots of `slot_s` seconds or as `SLOTS_MAX` widens them."""
     c, limits = fleet.floor, fleet.limits
     arrived = np.array([job.arrived_s for job in jobs])
     tokens_in = np.array([job.input_tokens for job in jobs], dtype=np.float64)
@@ -103,6 +105,7 @@ def programme(
         usd *= np.where(arrived > turn.at_s, turn.price_factor, min(1.0, turn.price_factor))
     finite = [due[np.isfinite(due)] for due in (due1, due2)]
     end_s = max((float(due.max()) for due in finite if due.size), default=float(arrived[-1]))
+    slot_s = max(slot_s, end_s / SLOTS_MAX)
     slots = int(end_s / slot_s) + 1
 
     def slot(at_s: Floats) -> Ints:

@@ -27,15 +27,17 @@ if TYPE_CHECKING:
 POLICIES = ("forebay", "cap", "cap_each", "threshold", "fifo", "round_robin")
 """`cap` attains over all requests, `cap_each` in every class."""
 SLOT_S = 0.25
-SLOTS_MAX = 20_000
-"""Slots of the lower bound at most while requests arrive: those of a long run are wider."""
+BATCHES = 4
+"""Caps up to so many full batches are looked at: beyond one, requests wait inside the engine."""
 _BUCKET = 0.1
+"""The size of a budget's bucket, as a share of what flows into it during a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One load, one policy, one seed. Attainment counts all offered requests.
 
+    All figures are of the router's own requests, but for the load, which foreign ones are part of.
     `spill_usd` is what the cloud was paid, `charged_usd` that and a charge for every miss
     (`Stage.charged_usd`). `attained` says whether the scenario's attainment was reached, over all
     requests, by `cap_each` in every class. `goodput_rps` counts requests that kept every promise,
@@ -129,22 +131,32 @@ class Rows:
                 routers.append(Threshold(replicas))
             else:
                 routers.append(Fifo(replicas) if policy == "fifo" else RoundRobin(replicas))
-        return routers
+        return [*routers, *self._direct()]
+
+    def _direct(self) -> list[Dispatcher]:
+        """Return who sends foreign requests to the engines, where there are some: in turn."""
+        wrong, replicas = self.setting.disturbance, self.setting.scenario.fleet.replicas
+        return [RoundRobin(replicas)] if wrong.foreign else []
 
     def _allowance(self, load: float, seed: int) -> Allowance | None:
-        """Return the budget: a share of what the same row spends when nothing goes wrong."""
-        share = self.setting.disturbance.budget_share
-        if share is None:
+        """Return the budget: a share of what the same row spends when nothing goes wrong.
+
+        What a full bucket holds at first is part of it.
+        """
+        wrong = self.setting.disturbance
+        if wrong.budget_share is None:
             return None
-        usual = Disturbance(max_tokens=self.setting.disturbance.max_tokens)
+        usual = Disturbance(
+            max_tokens=wrong.max_tokens, heavy_tail=wrong.heavy_tail, foreign=wrong.foreign
+        )
         calm = Rows(replace(self.setting, disturbance=usual), self._shelf)
         usd = self._kept(
-            ("calm", load, seed, code_version(ADMISSION)),
+            ("calm", load, seed, code_version(*ADMISSION)),
             lambda: calm.play(load, "forebay", seed).row.spill_usd,
         )
         span_s = self.span_s(load)
-        routers = self.setting.disturbance.routers
-        return Allowance(usd * share / span_s / routers, hours=_BUCKET * span_s / 3600)
+        usd_per_s = usd * wrong.budget_share / wrong.routers / span_s / (1 + _BUCKET)
+        return Allowance(usd_per_s, hours=_BUCKET * span_s / 3600)
 
     def cap(self, load: float, seed: int, *, each: bool = False) -> int:
         """Return the cheapest cap with which the scenario's attainment is reached (`best_cap`).
@@ -164,8 +176,9 @@ class Rows:
             return Tried(None if row is None else _counted(row), stage.spent_usd, reached)
 
         def search() -> float:
-            scenario, offered = setting.scenario, len(setting.trace)
-            return float(best_cap(play, scenario.fleet.max_batch, scenario.attainment, offered))
+            most = BATCHES * setting.scenario.fleet.max_batch
+            offered = len(_ours(setting.jobs(self.span_s(load), seed)))
+            return float(best_cap(play, most, setting.scenario.attainment, offered))
 
         return int(self._kept((policy, load, seed), search))
 
@@ -184,8 +197,9 @@ class Rows:
 
         def play(away: Sequence[bool]) -> tuple[Stage, Sequence[Job]]:
             jobs = self.setting.jobs(self.span_s(load), seed)
+            foretold.tell_lengths(jobs)
             stage = self._stage(load, "clairvoyant", seed)
-            stage.run(jobs, [clairvoyant.Hindsight(away)])
+            stage.run(jobs, [clairvoyant.Hindsight(away), *self._direct()])
             return stage, jobs
 
         def search() -> float:
@@ -195,32 +209,33 @@ class Rows:
             away.append([False] * len(told))
             return min(told_usd, clairvoyant.cheapest_usd(play, away, rounds, seed))
 
-        return self._kept(("clairvoyant", load, seed, rounds, code_version(ADMISSION)), search)
+        return self._kept(("clairvoyant", load, seed, rounds, code_version(*ADMISSION)), search)
 
     def _foretold(self, load: float, seed: int) -> tuple[float, Sequence[Job]]:
         """Return what our own policy is charged that knows the future, and its requests."""
         jobs, stage = self.setting.jobs(self.span_s(load), seed), self._stage(load, "forebay", seed)
         foretold.tell_lengths(jobs)
         replicas = range(self.setting.scenario.fleet.replicas)
-        stage.run(jobs, [foretold.Foretold(known(self.setting, replicas, None))])
+        router = foretold.Foretold(known(self.setting, replicas, None))
+        stage.run(jobs, [router, *self._direct()])
         return sum(stage.charged_usd(job) for job in jobs), jobs
 
     def _bound(self, load: float, seed: int) -> float:
         span_s, fleet = self.span_s(load), self.setting.scenario.fleet
         stage = self.setting.stage(span_s, seed)
-        jobs, promises = self.setting.jobs(span_s, seed), self.setting.promises
+        # Foreign work is left out, which only adds room.
+        jobs, promises = _ours(self.setting.jobs(span_s, seed)), self.setting.promises
         limits, replicas = fleet.limits(), fleet.replicas
-        slot_s = max(SLOT_S, span_s / SLOTS_MAX)
         bounds = []
         for floor in self.setting.law.floors():
             pooled = lp_bound.Fleet(floor, limits, replicas, stage.turns)
-            problem = lp_bound.programme(jobs, promises, pooled, stage.cloud, slot_s)
+            problem = lp_bound.programme(jobs, promises, pooled, stage.cloud, SLOT_S)
             bounds.append(lp_bound.lower_bound_usd(problem, self._lp_rounds))
         return max(bounds)
 
     def _judged(self, row: Row, stage: Stage, jobs: Sequence[Job]) -> Row:
         """Return the row with what came of it."""
-        promises = self.setting.promises
+        promises, jobs = self.setting.promises, _ours(jobs)
         offered, kept = [0] * len(promises), [0] * len(promises)
         for job in jobs:
             offered[job.label] += 1
@@ -244,6 +259,10 @@ class Rows:
 
     def _kept(self, what: object, compute: Callable[[], float]) -> float:
         return self._shelf.kept((*self._key, what), compute)
+
+
+def _ours(jobs: Sequence[Job]) -> Sequence[Job]:
+    return [job for job in jobs if not job.foreign]
 
 
 def _counted(row: Row) -> float:

@@ -131,7 +131,7 @@ class CloudSpec(_Strict):
     """The spill target: TTFT is lognormal, now and then `slow_ms` longer; TPOT is constant."""
 
     ttft_median_ms: Positive
-    ttft_sigma: Annotated[float, Field(ge=0)]
+    ttft_sigma: Annotated[float, Field(ge=0, le=10)]
     slow_share: Share = 0.0
     slow_ms: Annotated[float, Field(ge=0)] = 0.0
     tpot_ms: Positive
@@ -142,7 +142,9 @@ class CloudSpec(_Strict):
 class Disturbance(_Strict):
     """What goes wrong from the share `from` of the run on; each key alone or together.
 
-    `max_tokens` stands for the scenario's from the first request on.
+    `max_tokens` stands for the scenario's from the first request on. `foreign` is the share of the
+    requests that reach the engines past the router, which knows of them by scrapes alone; rows are
+    of the others.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -158,6 +160,7 @@ class Disturbance(_Strict):
     max_tokens: Count | None = None
     routers: Count = 1
     owned: bool = False
+    foreign: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Scenario(_Strict):

@@ -1,7 +1,8 @@
 """What a row is played on: requests with classes, engines with noise, a cloud with its luck.
 
-A seed decides labels, step noise and the cloud's latencies, each by a stream of its own, so that
-no policy's choice changes what another meets.
+A seed decides labels, step noise, the cloud's latencies and, where they are asked for, who is
+foreign and what a heavy tail makes of the trace. Each is drawn by a stream of its own, so that no
+policy's choice changes what another meets.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from forebay.errors import SettingsError
 from forebay.lab.engine_sim import Job, SimulatedEngine
 from forebay.lab.stage import Stage
 from forebay.lab.surroundings import Cloud, Promise, Turn
+from forebay.lab.traces import heavy_tailed
 from forebay.policy.admission.model import Coefficients
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from forebay.lab.step_time import Noise, StepLaw
     from forebay.lab.traces import Traced
 
-_LABELS, _ENGINE, _CLOUD, _ROUTERS, _SATURATED = range(5)
+_LABELS, _ENGINE, _CLOUD, _ROUTERS, _SATURATED, _FOREIGN = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,17 @@ class Setting:
         ]
 
     def jobs(self, span_s: float, seed: int) -> list[Job]:
-        """Return the requests, arriving over `span_s`, with classes drawn by seed.
+        """Return the requests, arriving over `span_s`, with classes and tails drawn by seed.
 
         All may have answers of the same most tokens, and longer ones are cut there: a policy is
         told nothing of a true length.
         """
-        stretch = span_s / self.trace[-1].at_s
-        most = self.disturbance.max_tokens or self.scenario.max_tokens
+        wrong, trace = self.disturbance, self.trace
+        if wrong.heavy_tail:
+            trace = heavy_tailed(trace, seed)
+        stretch = span_s / trace[-1].at_s
+        most = wrong.max_tokens or self.scenario.max_tokens
+        foreign = self._foreign(seed)
         return [
             Job(
                 number,
@@ -63,9 +69,16 @@ class Setting:
                 one.input_tokens,
                 min(one.output_tokens, most),
                 most,
+                foreign=number in foreign,
             )
-            for number, (one, label) in enumerate(zip(self.trace, self._labels(seed), strict=True))
+            for number, (one, label) in enumerate(zip(trace, self._labels(seed), strict=True))
         ]
+
+    def _foreign(self, seed: int) -> set[int]:
+        """Return the numbers of the requests that are not ours; at least one is."""
+        count = int(self.disturbance.foreign * len(self.trace))
+        mixed = np.random.default_rng((seed, _FOREIGN)).permutation(len(self.trace))
+        return set(mixed[:count].tolist())
 
     def _labels(self, seed: int) -> list[int]:
         """Return each request's class, dealt by the shares of its mix."""
@@ -143,7 +156,7 @@ class Setting:
 
         All requests wait from the start, dealt to replicas in turn in the trace's order, each
         engine FIFO: their number, divided by when the last one ends. No class and no cloud
-        matters to it.
+        matters to it. A heavy tail is drawn once for it, not by seed.
         """
         last_s, served = 0.0, 0
         jobs = self.jobs(1.0, _SATURATED)

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from forebay.lab.setting import Setting
 
 _LAB = Path(__file__).parent
-ADMISSION = _LAB.parent / "policy" / "admission"
-"""The sources of our own policy."""
+_POLICY = _LAB.parent / "policy"
+ADMISSION = (_POLICY / "admission", _POLICY / "health.py", _LAB.parent / "values.py")
+"""The sources of our own policy: those of `policy.admission`, and what else it decides by."""
 _DIGITS = 20
 
 
-def code_version(*folders: Path) -> str:
-    """Return a hash of the simulator's sources, and of those in `folders`."""
+def code_version(*sources: Path) -> str:
+    """Return a hash of the simulator's sources, and of those that are told, files or folders."""
     content = hashlib.sha256()
-    for folder in (_LAB, *folders):
-        for path in sorted(folder.glob("*.py")):
+    for source in (_LAB, *sources):
+        for path in sorted(source.glob("*.py")) if source.is_dir() else (source,):
             content.update(path.name.encode() + path.read_bytes())
     return content.hexdigest()
 

@@ -10,7 +10,7 @@ from forebay.lab.rows import POLICIES, Row, Rows
 from forebay.lab.scenario import Disturbance, law_of, read_scenario
 from forebay.lab.setting import Setting
 from forebay.lab.shelf import Shelf
-from forebay.lab.traces import heavy_tailed, merged, read_trace
+from forebay.lab.traces import merged, read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from forebay.lab.scenario import Scenario
     from forebay.lab.traces import Traced
-
-_HEAVY_SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +72,7 @@ def answer(question: Question, home: Path) -> Answer:
             raise SettingsError(f"no disturbance {question.disturbance!r}; there are {known}")
         wrong = scenario.disturbances[question.disturbance]
     law, noise = law_of(scenario, question.form or scenario.engine, beside)
-    trace = _trace(question, scenario)
-    if wrong.heavy_tail:
-        trace = heavy_tailed(trace, _HEAVY_SEED)
-    setting = Setting(scenario, trace, law, noise, wrong)
+    setting = Setting(scenario, _trace(question, scenario), law, noise, wrong)
     return Answer(Rows(setting, Shelf(home / "simulate")), question)
 
 

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     from forebay.lab.engine_sim import Job, SimulatedEngine
     from forebay.lab.surroundings import Cloud, Dispatcher, Promise, Turn
 
-_SEGMENT, _WAKE, _SCRAPE, _CLOUD_FIRST, _CLOUD_END, _TURN = range(6)
+_SEGMENT, _WAKE, _SCRAPE, _CLOUD_FIRST, _CLOUD_END, _TURN, _UNANSWERED = range(7)
+
+DEAD_S = 0.05
+"""How long it takes until a call to a dead replica has failed."""
 
 Entry = tuple[float, int, int, int, "Job | None"]
 
 
 class Stage:
-    """The clock, the fleet and the cloud; `dispatchers[n]` gets the requests of router n."""
+    """The clock, the fleet and the cloud; `dispatchers[n]` gets the requests of router n.
+
+    The last of them gets those that are foreign. `missed`, `refused` and what is charged are of
+    the others.
+    """
 
     def __init__(
         self,
@@ -100,6 +107,8 @@ class Stage:
         promise = self.promises[job.label]
         if job.where == -1:
             return job.usd
+        if job.foreign:
+            return 0.0
         if job.ended == "served" and promise.kept(job):
             return 0.0
         factor = 1.0
@@ -111,9 +120,15 @@ class Stage:
     # ---- what a dispatcher may do ----------------------------------------------------------
 
     def submit(self, job: Job, replica: int) -> None:
-        """Send a request to a replica; it refuses one that never fits, and any while it is full."""
+        """Send a request to a replica; it refuses one that never fits, and any while it is full.
+
+        To a replica that died a call fails, and its dispatcher is told so.
+        """
         engine = self.engines[replica]
         job.where = replica
+        if not engine.alive:
+            self._push(self.now_s + DEAD_S, _UNANSWERED, replica, job)
+            return
         if engine.full or not engine.fits(job):
             self.refuse(job)
             return
@@ -131,13 +146,14 @@ class Stage:
     def refuse(self, job: Job) -> None:
         """Turn a request away: a miss of its class."""
         job.ended = "refused"
-        self.refused += 1
+        self.refused += not job.foreign
         self._over(job)
 
     def give_up(self, job: Job) -> None:
         """Leave a replica that lets a request wait too long; what it has begun goes on."""
         assert job.where is not None, "a request was given up that is nowhere"
-        if self.engines[job.where].withdraw(job):
+        if self.engines[job.where].withdraw(job, self.now_s):
+            self._schedule(job.where)
             job.ended = "failed"
             self._over(job)
 
@@ -152,12 +168,11 @@ class Stage:
         """Return a replica's metrics as its server tells them now."""
         engine = self.engines[replica]
         limits = engine.limits
-        inside = engine.running + len(engine.taking_in)
         return Scrape(
             at_s=self.now_s,
             active=engine.active,
-            waiting=len(engine.waiting),
-            scheduled=inside,
+            waiting=engine.active - engine.scheduled,
+            scheduled=engine.scheduled,
             max_requests=limits.max_batch,
             kv_used=min(1.0, engine.kv_used_tokens() / limits.kv_tokens),
             generating=engine.running,
@@ -167,6 +182,8 @@ class Stage:
     # ---- what happens ----------------------------------------------------------------------
 
     def _router(self, job: Job) -> Dispatcher:
+        if job.foreign:
+            return self._routers[-1]
         return self._routers[self._router_of[job.number] if self._router_of else 0]
 
     def _push(self, at_s: float, kind: int, number: int, job: Job | None = None) -> None:
@@ -201,7 +218,10 @@ class Stage:
             self._turn(self.turns[number])
         else:
             assert job is not None
-            self._cloud(kind, job)
+            if kind == _UNANSWERED:
+                self._failed(job)
+            else:
+                self._cloud(kind, job)
 
     def _segment(self, replica: int) -> None:
         firsts, ended = self.engines[replica].end_segment()
@@ -228,7 +248,7 @@ class Stage:
         self.open -= 1
         assert self.open >= 0, "a request ended twice"
         if job.ended != "served" or not self.promises[job.label].kept(job):
-            self.missed += 1
+            self.missed += not job.foreign
         self._router(job).ended(self, job)
 
     def _scrape(self, replica: int) -> None:
@@ -251,9 +271,13 @@ class Stage:
             for dispatcher in self._routers:
                 dispatcher.died(self, replica)
             for job in inside:
-                if job.first_s is None:
-                    job.where = None
-                    self._router(job).failed(self, job)
-                else:
-                    job.ended = "failed"
-                    self._over(job)
+                self._failed(job)
+
+    def _failed(self, job: Job) -> None:
+        """Let a request be placed anew that has no token yet; another one is over."""
+        if job.first_s is None:
+            job.where = None
+            self._router(job).failed(self, job)
+        else:
+            job.ended = "failed"
+            self._over(job)

@@ -87,7 +87,7 @@ class Dispatcher(Protocol):
         """A request is over: `job.ended` says how, `job.where` where."""
 
     def failed(self, stage: Stage, job: Job) -> None:
-        """A replica died with a request that had no token yet; it may be placed again."""
+        """A request had no token yet from a replica that is dead; it may be placed again."""
 
     def died(self, stage: Stage, replica: int) -> None:
         """A replica is gone; what was inside is told afterwards."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import exp, inf
 from typing import TYPE_CHECKING
 
 from forebay.lab.forebay_dispatcher import CLOUD, LOCAL, Known
@@ -46,7 +46,7 @@ def _cloud(setting: Setting) -> Place:
         CLOUD,
         input_usd=cloud.input_usd_per_million / 1e6,
         output_usd=cloud.output_usd_per_million / 1e6,
-        expect_ttft_s=cloud.ttft_median_ms / 1e3 * (1 + _P99_SIGMAS * cloud.ttft_sigma),
+        expect_ttft_s=cloud.ttft_median_ms / 1e3 * exp(_P99_SIGMAS * cloud.ttft_sigma),
         expect_tpot_s=cloud.tpot_ms / 1e3,
     )
 

@@ -19,7 +19,7 @@ import numpy as np
 from forebay.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 FIELDS = ("arrival", "input", "output")
@@ -86,11 +86,12 @@ def merged(traces: list[list[Traced]]) -> list[Traced]:
     ]
 
 
-def heavy_tailed(trace: list[Traced], seed: int) -> list[Traced]:
+def heavy_tailed(trace: Sequence[Traced], seed: int) -> list[Traced]:
     """Return a trace with as many requests and tokens, but in bursts and with long tails.
 
-    Lengths are stretched by lognormal factors (sigma 1), gaps by factors of a gamma
-    distribution with shape 0.3; sums stay what they were, but for prompts cut at 16,384 tokens.
+    Lengths are stretched by lognormal factors (sigma 1), gaps by factors of a gamma distribution
+    of shape 0.3 and mean 1, on top of the trace's own bursts. Sums stay what they were, but for
+    prompts cut at 16,384 tokens.
     """
     rng = np.random.default_rng((seed, 7919))
     count = len(trace)
@@ -100,8 +101,8 @@ def heavy_tailed(trace: list[Traced], seed: int) -> list[Traced]:
     long_out = outputs * np.exp(rng.standard_normal(count))
     long_in *= inputs.sum() / long_in.sum()
     long_out *= outputs.sum() / long_out.sum()
-    gaps = rng.gamma(0.3, 1.0, count)
-    at = np.cumsum(gaps) - gaps[0]
+    gaps = np.diff([one.at_s for one in trace], prepend=trace[0].at_s)
+    at = np.cumsum(gaps * rng.gamma(0.3, 1 / 0.3, count))
     at *= trace[-1].at_s / at[-1]
     return [
         Traced(float(t), int(min(16384, max(1, i))), int(max(1, o)), one.mix)
@@ -117,18 +118,20 @@ def _csv_rows(
     path: Path, file: Iterator[str], columns: Mapping[str, str]
 ) -> Iterator[tuple[int, dict[str, object]]]:
     reader = csv.DictReader(file)
-    missing = [one for one in columns.values() if one not in (reader.fieldnames or ())]
-    if missing:
-        has = ", ".join(reader.fieldnames or ()) or "nothing"
-        raise SettingsError(
-            f"{path}:1: no column {missing[0]!r}; the header has {has}. Map columns with "
-            "--columns arrival=COLUMN,input=COLUMN,output=COLUMN"
-        )
     try:
+        header = reader.fieldnames or ()
+        missing = [one for one in columns.values() if one not in header]
+        if missing:
+            raise SettingsError(
+                f"{path}:1: no column {missing[0]!r}; the header has "
+                f"{', '.join(header) or 'nothing'}. Map columns with "
+                "--columns arrival=COLUMN,input=COLUMN,output=COLUMN"
+            )
         for row in reader:
             yield reader.line_num, dict(row)
     except csv.Error as error:
-        raise SettingsError(f"{path}:{reader.line_num}: is no CSV: {error}") from None
+        # It counts a line once that is read.
+        raise SettingsError(f"{path}:{reader.line_num + 1}: is no CSV: {error}") from None
 
 
 def _json_rows(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str, object]]]:
@@ -137,7 +140,7 @@ def _json_rows(path: Path, file: Iterator[str]) -> Iterator[tuple[int, dict[str,
             continue
         try:
             row = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"{path}:{line}: is no JSON: {error}") from None
         if not isinstance(row, dict):
             raise SettingsError(f"{path}:{line}: is no JSON object")
@@ -178,7 +181,7 @@ def _seconds(place: str, column: str, value: object) -> float:
 
 
 def _date_s(said: str) -> float:
-    """Return a date's seconds; Python reads six digits of a second, so those beyond are added."""
+    """Return a date's seconds; Python reads six digits of a second and drops those beyond."""
     try:
         at = datetime.fromisoformat(said)
     except ValueError:
