@@ -217,9 +217,7 @@ def test_points_of_another_plan_policy_or_router_are_not_gone_on_with(ran, tmp_p
     said = sweep()
     sweeps.sweep(said, tmp_path, no_drive, lambda _: None)
     sweeps.sweep(sweep(loads=[0.5, 1, 2, 3]), tmp_path, no_drive, lambda _: None)
-    with pytest.raises(
-        SweepError, match=r"capacity of repetition 1 was measured with another"
-    ):
+    with pytest.raises(SweepError, match=r"capacity of repetition 1 was measured with another"):
         sweeps.sweep(sweep(point_s=299), tmp_path, no_drive, lambda _: None)
 
 
