@@ -27,7 +27,7 @@ test-fast: venv  ## without Triton, network blocked, some three minutes
 	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not e2e and not gpu and not browser" $(ARGS)
 
 test-slow: venv  ## whole builds and load generators, without Triton
-	@$(PYTEST) $(SIDE_BY_SIDE) -m "slow and not e2e and not gpu and not browser" $(ARGS)
+	@$(PYTEST) -m "slow and not e2e and not gpu and not browser" $(ARGS)
 
 test-e2e: venv  ## on real Triton with the embedded engine, and a foreign provider, on free ports
 	@scripts/aimock.sh || echo "Tests against a foreign provider are skipped."

@@ -13,7 +13,6 @@ is over its bound has failed.
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import os
 import time
@@ -141,8 +140,6 @@ async def offer(
     clock = RunClock(time.monotonic() + LEAD_S if span.zero_s is None else span.zero_s)
     open_ = _Open(senders, clock, tell, span.stop)
     ran = Ran(open_.outcomes)
-    gc.collect()
-    gc.freeze()  # thousands of prompts are not looked through again while times are taken
     ticking = asyncio.create_task(_tick(ran.loop_late_ms))
     load = _Load()
     watching = asyncio.create_task(load.watch())
@@ -153,7 +150,6 @@ async def offer(
     ran.stopped_s = max(clock.now_s(), 0.0) if span.stop.is_set() else None
     await open_.cut_off()
     ticking.cancel()
-    gc.unfreeze()
     if open_.broken is not None:
         raise open_.broken
     return ran

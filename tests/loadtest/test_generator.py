@@ -81,7 +81,8 @@ async def test_a_generator_that_computes_all_the_time_is_told():
 
     idle = await offer(schedule(plan(**FAST)), {"grpc": Answers()}, Span(1, 1))
     busy = await offer(schedule(plan(**FAST)), {"grpc": Spins()}, Span(1, 5))
-    assert idle.busy < 0.5 < busy.busy
+    # A neighbour on its core takes of both; half a second's lead is in both, too.
+    assert busy.busy > 3 * idle.busy
 
 
 async def test_a_spike_in_which_the_generator_drowns_is_not_averaged_away(monkeypatch):
@@ -94,8 +95,10 @@ async def test_a_spike_in_which_the_generator_drowns_is_not_averaged_away(monkey
 
     monkeypatch.setattr("loadtest.generator.BUSY_S", 0.2)
     jobs = schedule(plan(**{**FAST, "arrivals": {"kind": "poisson", "rate_rps": 10}}))
+    wall_s, computed_s = time.monotonic(), time.thread_time()
     ran = await offer(jobs, {"grpc": Spins()}, Span(4, 1))
-    assert ran.busy > 0.5
+    mean = (time.thread_time() - computed_s) / (time.monotonic() - wall_s)
+    assert ran.busy > 2 * mean
 
 
 async def test_latency_counts_from_the_scheduled_moment():
