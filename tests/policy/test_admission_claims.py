@@ -309,33 +309,24 @@ def test_an_engine_that_talks_to_others_does_not_hang():
     assert of(made).health.takes(200.0)
 
 
-def test_an_engine_that_is_slow_to_say_no_is_not_ejected():
-    made = scene()
-    for number in range(20):
-        at_s = 10.0 * number
-        ticket, _ = place(made, ask(CHAT, at=at_s, name=str(number)), at_s)
-        made.ended(ticket, "declined", at_s + 9.0)
-    assert of(made).health.takes(200.0)
-
-
-def test_a_no_is_a_word_between_silences():
-    made = scene()
-    for number in range(60):
-        at_s = 10.0 * number
-        ticket, _ = place(made, ask(CHAT, at=at_s, name=str(number)), at_s)
-        made.ended(ticket, "declined" if number % 3 == 2 else "cancelled", at_s + 0.9)
-    assert of(made).health.takes(600.0)
-
-
-def test_short_silences_between_words_say_nothing():
+@pytest.mark.parametrize(
+    ("why", "took_s", "every", "word"),
+    [
+        ("however long it takes to say no", 9.0, 1, "declined"),
+        ("a no between short silences", 0.9, 3, "declined"),
+        ("a token between short silences", 0.9, 3, "token"),
+    ],
+)
+def test_an_engine_that_says_a_word_now_and_then_is_not_ejected(why, took_s, every, word):
     made = scene()
     for number in range(60):
         at_s = 10.0 * number
         ticket, _ = place(made, ask(CHAT, at=at_s, name=str(number)), at_s)
-        if number % 3 == 2:
+        says = word if number % every == every - 1 else ""
+        if says == "token":
             made.tokens(ticket, 1, at_s + 0.1)
-        made.ended(ticket, "cancelled", at_s + 0.9)
-    assert of(made).health.takes(600.0)
+        made.ended(ticket, "declined" if says == "declined" else "cancelled", at_s + took_s)
+    assert of(made).health.takes(600.0), why
 
 
 # ---- the queue ----------------------------------------------------------------------------------
