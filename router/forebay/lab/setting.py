@@ -75,7 +75,7 @@ class Setting:
         ]
 
     def _foreign(self, seed: int) -> set[int]:
-        """Return the numbers of the requests that are not ours; at least one is."""
+        """Return the numbers of the requests that are not ours; one at least stays ours."""
         count = int(self.disturbance.foreign * len(self.trace))
         mixed = np.random.default_rng((seed, _FOREIGN)).permutation(len(self.trace))
         return set(mixed[:count].tolist())

@@ -57,7 +57,7 @@ class ClassMemory(_Kept):
     answers: Annotated[int, Field(ge=0)]
 
     def feedback(self, attainment: float) -> ClassFeedback:
-        """Return a class that begins with this; its margins fade from its first request on."""
+        """Return a class that begins with this; its margins hold until they keep all away."""
         return ClassFeedback(
             attainment,
             Margin(math.log(self.ttft)),
