@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import http.server
 import itertools
+import socket
+import struct
 import threading
 from dataclasses import replace
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -384,3 +387,36 @@ async def test_a_watcher_that_is_cancelled_lets_go_of_its_connection():
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(connections[0].wait_closed(), 1)
+
+
+def test_a_connection_that_was_reset_while_idle_is_made_anew():
+    """On uvloop, as in production: it raises where one writes to a connection that is gone."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    asked, listener = threading.Event(), socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        for number in range(2):
+            connection, _ = listener.accept()
+            connection.recv(4096)
+            connection.sendall(answer)
+            if number == 0:
+                asked.wait(5)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    async def scrape(reader):
+        pages = [await reader.get(5.0)]
+        asked.set()
+        async with asyncio.timeout(5):
+            while not reader._open[1].is_closing():  # noqa: ASYNC110 - it has no event to wait for
+                await asyncio.sleep(0.001)
+        pages.append(await reader.get(5.0))
+        reader.close()
+        return pages
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, listener:
+        reader = PageReader(f"http://127.0.0.1:{listener.getsockname()[1]}/metrics")
+        assert runner.run(scrape(reader)) == [b"ok", b"ok"]
+        server.join(5)

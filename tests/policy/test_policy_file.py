@@ -35,6 +35,7 @@ SYNTAX = [
     ("a:\n  b: c\n d: e\n", "3:2: this does not line up with the lines above it"),
     ("a: b: c\n", "1:5: a colon that starts no value; quote text that holds one"),
     ("a: 'b\n", "2:1: a quote is not closed"),
+    ('a: "\\U55555555"\n', "1:7: an escape that stands for no character"),
     ('a: "\\q"\n', "1:6: an escape that YAML does not have; use single quotes"),
     ("a: *b\n", "1:4: an alias like *this that names no &anchor"),
     ("a: @b\n", "1:4: a character that must stand in quotes"),

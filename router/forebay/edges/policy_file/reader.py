@@ -92,13 +92,20 @@ def read(content: bytes) -> Read:
         source.problems.append(_problem(text, len(text), "not UTF-8 text"))
         return source
     try:
-        root = _Loader(text).get_single_node()
+        loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         said = "a character that YAML does not allow"
         source.problems.append(_problem(text, error.position, said))
         return source
+    try:
+        root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         source.problems.append(_syntax(error))
+        return source
+    except (ValueError, OverflowError):  # PyYAML's own, where it makes a character of a number
+        line, column = loader.get_mark().line, loader.get_mark().column
+        said = "an escape that stands for no character"
+        source.problems.append(Problem(line + 1, column + 1, said))
         return source
     if root is None or not isinstance(root, yaml.MappingNode):
         said = "the file is empty" if root is None else "the file is no mapping"

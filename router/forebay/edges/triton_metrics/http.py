@@ -48,6 +48,8 @@ class PageReader:
         """
         try:
             async with asyncio.timeout(timeout_s):
+                if self._open is not None and self._open[1].is_closing():
+                    self.close()  # reset while it was idle: uvloop lets nobody write there
                 if self._open is not None:
                     try:
                         return await self._fetch(*self._open)
