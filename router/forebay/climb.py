@@ -116,7 +116,7 @@ def first_step(chosen: Chosen, ladder: deque[str]) -> Step:
 
 
 def following(chosen: Chosen, ladder: deque[str], tried: set[str], setback: Setback) -> Step | None:
-    """Return the step after a setback; no target is tried twice.
+    """Return the step to another target after a setback; none is tried twice.
 
     Capacity and breakage look to the spill target first. Breakage and quality climb the ladder;
     capacity does not, because a full engine is no reason to buy a stronger model. What is not

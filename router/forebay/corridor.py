@@ -173,7 +173,8 @@ class Corridor:
         mended = self._house.repaired(chosen, request, setback, repairs)
         if mended is not None:
             return mended
-        step = following(chosen, ladder, tried, setback)
+        step = self._house.beside(walk, chosen, setback)
+        step = step or following(chosen, ladder, tried, setback)
         if step is not None and walk.broke is not None and not self._house.retries.left():
             step = None
         return step or to_a_person(chosen, ladder, tried, setbacks), request
@@ -216,6 +217,7 @@ class Corridor:
                         walk.commit(clock.now_s())
                         yield token
             entrant.lease.end("served", entrant.run.reader_s)
+            walk.broke = None  # it answered: what a verdict asks for next is no retry
             rest = answer.judge()
             for verdict in answer.verdicts:
                 yield verdict
@@ -241,7 +243,7 @@ class Corridor:
             setback = setback_of(error)
             if setback is None or walk.committed:
                 raise
-            walk.broke = error
+            walk.failed(entrant.run, error)
             yield replace(setback, called=True)
         finally:
             entries.end(entrant, outcome, answer.verdicts, ended=ended, billed=billed)

@@ -7,7 +7,7 @@ back, and what it cost is in the books, whether its answer was wanted or not.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from forebay.climb import Setback, setback_of, setback_of_placement
@@ -73,19 +73,33 @@ class Entries:
             if (setback := setback_of(error)) is None:
                 raise
             return setback
-        ask = self.house.ask(self.chosen, request, step, prepared, self._spent_usd)
+        ask = self.house.ask(
+            self.chosen,
+            request,
+            step,
+            prepared,
+            spent_usd=self._spent_usd,
+            broken=self.walk.broken,
+        )
         held = await self.house.admission.place(ask)
         if not isinstance(held, Held):
             self._barred(step, held.reason, held.waited_s)
-            return setback_of_placement(held)
+            setback = setback_of_placement(held)
+            # The others of a target that broke are full: who is next is found as if it were alone.
+            return replace(setback, move="failover") if step.beside else setback
         broke = self.walk.broke
-        if broke is not None and step.move != "hedge" and not self.house.retries.spend():
+        again = broke is not None or step.move == "hedge"
+        if again and not self.house.retries.spend():
             # Others spent it while this one waited for its place.
             held.lease.end("cancelled")
             self._barred(step, "retry_budget")
-            return Setback(broke, "failover", Reason.ENGINE_DOWN, refused=True)
+            why = broke or Overloaded("no second call may be made now", 1.0)
+            return Setback(why, "failover", Reason.ENGINE_DOWN, refused=True)
         try:
-            return self._begun(await self._placed(request, step, prepared, held, told))
+            reserved = ask.prompt_tokens + ask.max_tokens
+            entrant = await self._placed(request, step, prepared, held, reserved=reserved)
+            entrant.run.withheld = told
+            return self._begun(entrant)
         except BaseException as error:
             held.lease.end("cancelled")
             if isinstance(error, ForebayError):
@@ -138,7 +152,7 @@ class Entries:
     async def _rival(self) -> Entrant | None:
         """Return a second call, where the router may afford one."""
         hedge = self.chosen.of.route.hedge
-        if hedge is None or not self.house.retries.spend():
+        if hedge is None or not self.house.retries.left():
             return None
         try:
             entered = await self.enter(Step(hedge.to, "hedge", Reason.SLOW_START))
@@ -166,9 +180,18 @@ class Entries:
         return entrant
 
     async def _placed(
-        self, request: Request, step: Step, prepared: Prepared, held: Held, told: Verdict | None
+        self,
+        request: Request,
+        step: Step,
+        prepared: Prepared,
+        held: Held,
+        *,
+        reserved: int,
     ) -> Entrant:
-        """Return the call of what admission placed, which may be a weaker target's."""
+        """Return the call of what admission placed, which may be a weaker target's.
+
+        Prompt and answer have at most the `reserved` tokens that its place was given for.
+        """
         placed, lease = held
         engine = self.house.engine(placed.target)
         if isinstance(placed, Downgrade):
@@ -178,10 +201,11 @@ class Entries:
                 # Counted in the first target's tokens it fitted.
                 said = f"{placed.instead_of} takes no more now, and the prompt is too long for "
                 raise Overloaded(said + placed.target, 1.0)
-        most = self.house.most(request, step.target, prepared)
+        room = max(1, reserved - prepared.prompt_tokens)
+        most = min(room, self.house.most(request, step.target, prepared))
         most = self.house.affordable(self.chosen, step.target, prepared, most, self._spent_usd)
         call = self.house.call(request, prepared, most, placed.replica)
-        run = Run(step.target, prepared.prompt_tokens, placed, withheld=told)
+        run = Run(step.target, prepared.prompt_tokens, placed)
         return Entrant(step, call, lease, run, engine.generate(call))
 
     def _person(self, step: Step) -> Entrant:

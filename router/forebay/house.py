@@ -126,10 +126,15 @@ class House:
         return self.policy.targets[target].is_cloud and pii.NAME in chosen.of.route.verify
 
     def may_hedge(self, walk: Walk, chosen: Chosen, target: str) -> bool:
-        """Return whether a second call may go to a target: not again, and not where it refuses."""
+        """Return whether a second call may go to a target.
+
+        Not again, not where it refuses, and not beside a target that the client named.
+        """
         tried = {walk.run.target, *(attempt.target for attempt in walk.attempts)}
         rule = self.policy.targets[target]
-        return target not in tried and not lacks(rule, target, chosen.of.route, chosen.categories)
+        if chosen.named or target in tried:
+            return False
+        return not lacks(rule, target, chosen.of.route, chosen.categories)
 
     def ask(
         self,
@@ -137,13 +142,16 @@ class House:
         request: Request,
         step: Step,
         prepared: Prepared,
+        *,
         spent_usd: float = 0.0,
+        broken: frozenset[str] = frozenset(),
     ) -> Ask:
         """Return what admission is asked before a step.
 
         A promise of latency counts from the request's arrival, also where capacity sends it on;
         after an answer that failed or an engine that broke it counts from now, because that time
-        is gone, and only the client's own deadline still binds.
+        is gone, and only the client's own deadline still binds. Replicas that broke under it are
+        not called again where there are others.
         """
         engine = self.engine(step.target)
         fresh = step.move in ("failover", "repair", "escalate")
@@ -166,8 +174,13 @@ class House:
             tier=chosen.labels.tier or "",
             blocks=blocks(prepared.ids),
             spent_usd=spent_usd,
+            avoid=self._avoided(step.target, broken),
             weaker_room_tokens=_room_tokens(self.engines.get(terms.downgrade_to or "", engine)),
         )
+
+    def _avoided(self, target: str, broken: frozenset[str]) -> frozenset[str]:
+        """Return the replicas that a call does not go to: those that broke, if there are others."""
+        return broken if broken and self.admission.others(target, broken) else frozenset()
 
     async def rung(self, chosen: Chosen, request: Request, target: str) -> Rung:
         """Return where a rung would be placed, were it called now."""
@@ -204,6 +217,19 @@ class House:
             return Offer(Refuse(target, Reason.NOT_BUILT, str(error), 0.0), 0.0)
         step = Step(target, "first", chosen.reason)
         return self.admission.offer(self.ask(chosen, request, step, prepared))
+
+    def beside(self, walk: Walk, chosen: Chosen, setback: Setback) -> Step | None:
+        """Return the step that calls another replica of the target whose replica broke.
+
+        None where no replica was called and broke, or no other can be called now.
+        """
+        last = walk.attempts[-1]
+        broke = setback.called and setback.move == "failover" and last.replica
+        if not broke or not self.admission.others(last.target, walk.broken):
+            return None
+        tried = {attempt.target for attempt in walk.attempts}
+        spill = chosen.spill_to not in (None, *tried)
+        return Step(last.target, "failover", setback.reason, spill, beside=True)
 
     def repaired(
         self, chosen: Chosen, request: Request, setback: Setback, repairs: int

@@ -100,6 +100,10 @@ class Admission(Protocol):
         """Return what would be decided now and what the answer would cost; reserves nothing."""
         ...
 
+    def others(self, target: str, than: frozenset[str]) -> bool:
+        """Return whether a replica of a target can be called now that is none of these."""
+        ...
+
 
 class Tickets(Protocol):
     """Requests that wait for a person; whoever parked them looks them up here."""

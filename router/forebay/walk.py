@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next target to try, by which move and why; `spill` if it may still spill from there."""
+    """The next target to try, by which move and why; `spill` if it may still spill from there.
+
+    `beside` is whether it is the one that broke, at another replica.
+    """
 
     target: str
     move: Move
     reason: Reason
     spill: bool = False
+    beside: bool = False
 
 
 def reason_of(step: Step, placed: Admit | Downgrade) -> Reason:
@@ -79,6 +83,7 @@ class Walk:
 
     `run` is the answer it is told by, `draft` the last that failed its verifiers, for a person.
     `broke` is what the last target that was called failed with: calls after that are retries.
+    `broken` are the replicas that broke under it.
     """
 
     request: Request
@@ -89,6 +94,7 @@ class Walk:
     draft: str = ""
     sent_s: float | None = None
     broke: ForebayError | None = None
+    broken: frozenset[str] = frozenset()
 
     @property
     def committed(self) -> bool:
@@ -113,6 +119,12 @@ class Walk:
         """Note that text leaves now."""
         if self.sent_s is None:
             self.sent_s = now_s
+
+    def failed(self, run: Run, error: ForebayError) -> None:
+        """Note that the target that was called failed, and at which replica."""
+        self.broke = error
+        if run.placed.replica:
+            self.broken |= {run.placed.replica}
 
     def barred(self, step: Step, outcome: str, waited_s: float = 0.0) -> None:
         """Close a step that called nobody."""

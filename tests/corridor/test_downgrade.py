@@ -38,6 +38,27 @@ async def test_a_full_target_steps_down():
     assert small.calls[0].replica == "small"
 
 
+async def test_an_answer_has_as_many_tokens_as_its_place_was_given_for():
+    """The weaker target would allow more; but admission has reserved what the first one allows."""
+    large = {"triton": {}, "limits": {"max_inflight": 1, "max_output_tokens": 7}}
+    said = {**POLICY, "models": {**POLICY["models"], "large": large}}
+    small = FakeEngine(("small",))
+    made = house({"large": FakeEngine(), "small": small}, said, busy={"large": 1})
+    replica = made.admission.controller.state.pools["small"].replicas["small"]
+    asked = request("one two three")
+    reserved = [replica.reserved async for _ in Corridor(made).run(asked)]
+    assert small.calls[0].max_tokens == 7
+    assert max(reserved) == 3 + 7
+
+
+async def test_a_target_that_the_client_named_is_not_stepped_down_from():
+    small = FakeEngine(("small",))
+    made = house({"large": FakeEngine(), "small": small}, POLICY, busy={"large": 1})
+    events = [event async for event in Corridor(made).run(request(model="large"))]
+    assert isinstance(events[-1].error, Overloaded)
+    assert not small.calls
+
+
 async def test_a_weaker_target_that_broke_is_not_called_again_from_the_ladder():
     small = FakeEngine(error=EngineUnavailable("gone"))
     events, steps = await walked(small)

@@ -150,6 +150,26 @@ async def test_no_second_call(why, changed, spent):
     assert not engines["second"].calls, why
 
 
+async def test_a_target_that_the_client_named_is_not_hedged():
+    """The client may have named it because its text is to go nowhere else."""
+    engines = {"first": FakeEngine(("slow",), gap_s=0.1), "second": FakeEngine(**QUICK)}
+    made, ledger = built(engines)
+    assert text(await walked(made, model="first")) == "slow"
+    assert steps(ledger) == ["first:first:answered"]
+    assert not engines["second"].calls
+
+
+async def test_a_second_call_that_waits_in_vain_costs_no_retry():
+    """Most hedges of a busy hour get no place; failovers still find the budget whole."""
+    engines = {"first": FakeEngine(("slow",), gap_s=0.1), "second": FakeEngine(**QUICK)}
+    limits = {"limits": {"max_inflight": 1}}
+    made, ledger = built(engines, more={"second": limits})
+    made.admission.controller.state.exits.clouds["second"].inflight = 1
+    assert text(await walked(made)) == "slow"
+    assert steps(ledger) == ["first:first:answered"]
+    assert made.retries._left == MOST
+
+
 async def test_an_answer_that_failed_is_not_hedged_again():
     bad = FakeEngine(("no json",))
     slowly = FakeEngine(('{"a": 1}',), gap_s=0.1)
@@ -160,16 +180,26 @@ async def test_an_answer_that_failed_is_not_hedged_again():
     assert steps(ledger) == ["first:first:refused", "escalate:third:answered"]
 
 
+class Asked(FakeEngine):
+    """Tells how often a request was prepared for it: admission is asked in the same turn."""
+
+    asked = 0
+
+    async def prepare(self, asked):
+        type(self).asked += 1
+        return await FakeEngine.prepare(self, asked)
+
+
 async def test_a_second_call_that_gets_no_place_is_no_visit():
     """The target is still there for the ladder once the first call has failed."""
-    engines = {"first": LateFailure(), "second": FakeEngine(**QUICK)}
+    engines = {"first": LateFailure(), "second": Asked(**QUICK)}
     limits = {"limits": {"max_inflight": 1}}
     made, ledger = built(engines, fallback="second", more={"second": limits})
     cloud = made.admission.controller.state.exits.clouds["second"]
     cloud.inflight = 1
     asking = asyncio.create_task(walked(made))
     async with asyncio.timeout(2):
-        while made.retries._left == MOST:  # noqa: ASYNC110 - it pays for the second call
+        while not engines["second"].asked:  # noqa: ASYNC110 - a fake has no event to wait for
             await asyncio.sleep(0.002)
     cloud.inflight = 0
     assert text(await asking) == "quick"

@@ -8,7 +8,7 @@ from forebay.corridor import Corridor
 from forebay.errors import Declined, EngineUnavailable, Overloaded
 from forebay.policy.retries import MOST
 from forebay.testing import FakeEngine, held, house, request
-from forebay.values import Decided, Done
+from forebay.values import Chat, Decided, Done, Message
 
 NAMES = ("alone", "first", "second", "third")
 DOCUMENT = {
@@ -74,6 +74,51 @@ async def test_a_call_that_its_provider_refused_costs_nothing(error):
     [refused, answered] = whole.ledger.records[0].attempts
     assert answered.usd > 0
     assert refused.usd == 0.0
+
+
+@pytest.mark.parametrize(
+    ("repair", "expected"),
+    [
+        (0, ["engine_unavailable", "refused", "answered"]),
+        (1, ["engine_unavailable", "refused", "refused", "answered"]),
+    ],
+)
+async def test_what_follows_a_verdict_is_no_retry_though_a_target_had_failed_before(
+    repair, expected
+):
+    """The second one answered: neither a mended answer nor a stronger model is paid as a retry."""
+    engines = {name: FakeEngine() for name in NAMES}
+    engines["first"].error = EngineUnavailable("down")
+    engines["second"] = Poor(("no json",))
+    engines["third"] = FakeEngine(('{"a": 1}',))
+    route = {
+        "model": "first",
+        "fallback": ["second", "third"],
+        "verify": ["json_schema"],
+        "schema": {"required": ["a"]},
+        "stream": "final",
+        "repair": repair,
+        "spill": "never",
+    }
+    whole = house(engines, {"models": DOCUMENT["models"], "default": route})
+    Poor.retries = whole.retries
+    asked = request(prompt=Chat((Message("user", "An a, please."),)))
+    events = [e async for e in Corridor(whole).run(asked)]
+    assert isinstance(events[-1], Done), events[-1]
+    assert [one.outcome for one in whole.ledger.records[0].attempts] == expected
+    assert not whole.retries.left()
+
+
+class Poor(FakeEngine):
+    """Spends what is left of the budget while it answers."""
+
+    retries = None
+
+    async def generate(self, call):
+        while self.retries.spend():
+            pass
+        async for chunk in FakeEngine.generate(self, call):
+            yield chunk
 
 
 class Draining(FakeEngine):

@@ -75,6 +75,12 @@ def test_nothing_steps_down_to_a_target_that_refuses(text, downgrade, left):
     assert without_refusers(found, terms(found.of, None), made.targets).downgrade_to == left
 
 
+def test_nothing_steps_down_from_a_target_that_the_client_named():
+    made = policy({"models": MODELS, "default": {"model": "strict", "downgrade": "free"}})
+    found = choose(made, request(model="strict", prompt=Text("Hello")))
+    assert without_refusers(found, terms(found.of, None), made.targets).downgrade_to is None
+
+
 def test_where_every_target_refuses_nobody_is_called():
     found = chosen(BOTH, {"model": "prim", "fallback": "strict"})
     assert isinstance(found, Declined)

@@ -67,6 +67,10 @@ class LoopAdmission:
         """Return what would be decided now; reserves nothing."""
         return self.controller.offer(ask, self._clock.now_s())
 
+    def others(self, target: str, than: frozenset[str]) -> bool:
+        """Return whether a replica of a target can be called now that is none of these."""
+        return self.controller.others(target, than, self._clock.now_s())
+
     def stirred(self) -> None:
         """Hand out what can be decided now, and set the timer for what cannot.
 

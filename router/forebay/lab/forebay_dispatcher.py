@@ -106,11 +106,15 @@ class Forebay:
         self._drain(stage)
 
     def failed(self, stage: Stage, job: Job) -> None:
-        """Ask again: nothing of it had been sent."""
+        """Ask for another replica: nothing of it had been sent."""
         ticket = self._tickets.pop(job)
         del self._jobs[ticket]
         self.controller.ended(ticket, "failed", stage.now_s)
-        self._ask(stage, job, LOCAL)
+        broken = ticket.ask.avoid
+        if ticket.replica is not None:
+            broken |= {ticket.replica.spec.name}
+        others = self.controller.others(LOCAL, broken, stage.now_s)
+        self._ask(stage, job, LOCAL, broken if others else frozenset())
         self._drain(stage)
 
     def died(self, stage: Stage, replica: int) -> None:
@@ -136,7 +140,9 @@ class Forebay:
 
     # ---- decisions ---------------------------------------------------------------------------
 
-    def _ask(self, stage: Stage, job: Job, target: str) -> None:
+    def _ask(
+        self, stage: Stage, job: Job, target: str, avoid: frozenset[str] = frozenset()
+    ) -> None:
         ask = Ask(
             id=str(job.number),
             terms=self._known.terms[job.label],
@@ -144,6 +150,7 @@ class Forebay:
             prompt_tokens=job.input_tokens,
             max_tokens=job.max_tokens,
             arrived_s=job.arrived_s,
+            avoid=avoid,
         )
         ticket = self.controller.ask(ask, stage.now_s)
         self._tickets[job], self._jobs[ticket] = ticket, job

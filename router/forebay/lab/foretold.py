@@ -37,9 +37,11 @@ class Foretold(Forebay):
         self._latency = _Told(known.cloud)
         self.controller.state.exits.clouds[CLOUD] = self._latency
 
-    def _ask(self, stage: Stage, job: Job, target: str) -> None:
+    def _ask(
+        self, stage: Stage, job: Job, target: str, avoid: frozenset[str] = frozenset()
+    ) -> None:
         self._latency.first_s = stage.cloud.ttft_s[job.number]
-        super()._ask(stage, job, target)
+        super()._ask(stage, job, target, avoid)
 
 
 class _Told(CloudLatency):

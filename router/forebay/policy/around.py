@@ -62,12 +62,15 @@ def around(chosen: Chosen, targets: Mapping[str, Target]) -> Chosen | Declined:
 
 
 def without_refusers(chosen: Chosen, terms: Terms, targets: Mapping[str, Target]) -> Terms:
-    """Return a class's terms without the weaker target, where that may not answer."""
+    """Return a class's terms without the weaker target, where that may not answer.
+
+    Nor may it where the client named another.
+    """
     weaker = terms.downgrade_to
     if weaker is None or weaker not in targets:
         return terms
-    why = lacks(targets[weaker], weaker, chosen.of.route, chosen.categories)
-    return replace(terms, downgrade_to=None) if why else terms
+    refuses = lacks(targets[weaker], weaker, chosen.of.route, chosen.categories)
+    return replace(terms, downgrade_to=None) if chosen.named or refuses else terms
 
 
 def past_refusal(ladder: deque[str], refuser: str, targets: Mapping[str, Target]) -> deque[str]:

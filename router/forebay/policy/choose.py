@@ -57,6 +57,11 @@ class Chosen:
     spill_to: str | None = None
     categories: tuple[str, ...] = ()
 
+    @property
+    def named(self) -> bool:
+        """Whether the client named the target: then nobody else is asked in its place."""
+        return self.reason is Reason.TARGET_NAMED
+
 
 class Policy:
     """A checked document, its version (the content's hash), and its classes by name."""

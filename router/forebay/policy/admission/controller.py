@@ -246,6 +246,13 @@ class Controller:
             placement = Queue(ask.target, ticket.why, ticket.leave_s - now_s)
         return Offer(placement, state.exits.usd(ask, state.learnt(ask.terms), ask.target))
 
+    def others(self, target: str, than: frozenset[str], now_s: float) -> bool:
+        """Return whether a replica of a target can be called that is none of these."""
+        pool = self.state.pool(target)
+        return pool is not None and any(
+            one.able(now_s) for name, one in pool.replicas.items() if name not in than
+        )
+
     def _ticket(self, ask: Ask, number: int, now_s: float) -> Ticket:
         """Return a ticket with the time at which it leaves; at once where too many wait."""
         pool = self.state.pool(ask.target)

@@ -1,7 +1,7 @@
 """Where a request goes: the rule, read from what is known.
 
-Nothing here changes anything, but for the notes of who was looked at in vain, and of the replica
-that empties for one of them.
+Nothing here changes anything, but for the notes of who was looked at in vain, of the replica that
+empties for one of them, and of replicas that were held to be too slow.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ ALIKE = 0.05
 
 LACKS_ROOM = frozenset({Reason.SLO_AT_RISK, Reason.KV_CACHE_FULL, Reason.TARGET_FULL})
 """Reasons that an engine with less inside would mend."""
+
+TOO_SLOW = frozenset({Reason.SLO_AT_RISK, Reason.DEADLINE_AT_RISK})
+"""Reasons that a faster engine would mend."""
 
 HOPELESS = frozenset({Reason.PROMPT_TOO_LONG, Reason.CLASS_FULL, Reason.ENGINE_DOWN})
 """Reasons that no later answer mends."""
@@ -69,10 +72,13 @@ def next_placed(state: State, pool: Pool, now_s: float) -> tuple[Ticket, Verdict
         best = _best(state, ticket, ticket.ask.target, candidates, now_s, views=views)
         if best is not None:
             return ticket, _admitted(ticket.ask, best, now_s, Reason.HEADROOM)
+        if ticket.ask.avoid and not _not_avoided(ticket.ask, candidates):
+            return ticket, last(state, ticket, now_s)
         tried.add(ticket)
         if ticket.why in LACKS_ROOM and pool.pressed(ticket, now_s):
             held = bar(ticket.ask, state.learnt(ticket.ask.terms), now_s)
-            pool.keep(ticket, [one for one in candidates if could(held, one)])
+            others = _not_avoided(ticket.ask, candidates)
+            pool.keep(ticket, [one for one in others if could(held, one)])
     return None
 
 
@@ -132,11 +138,14 @@ def _best(
         held = held or bar(ask, state.learnt(ask.terms), now_s)
         if not binding and too_slow(held, view):
             ticket.why = ticket.why or Reason.SLO_AT_RISK
+            replica.doubted_s = now_s
             continue
         found = look(held, replica, view, place, now_s, reserves=reserves)
         patience = binding and found.against is Reason.PREFILL_AHEAD and ask.terms.promised
         if found.against is not None and not patience:
             ticket.why = ticket.why or found.against
+            if found.against in TOO_SLOW:
+                replica.doubted_s = now_s
         elif best is None or _better(found, best):
             best = found
     if best is None:
@@ -158,13 +167,23 @@ def _better(found: Look, best: Look) -> bool:
 def _with_its_own(
     pool: Pool, ticket: Ticket, candidates: list[Replica], now_s: float
 ) -> Sequence[Replica]:
-    """Return the candidates, who should have the prompt cached, and who empties for the ticket."""
+    """Return the candidates, who should have the prompt cached, and who empties for the ticket.
+
+    Not those that broke under the request.
+    """
+    if ticket.ask.avoid:
+        return _not_avoided(ticket.ask, candidates)
     if len(pool.replicas) == len(candidates):
         return candidates
     home = pool.home(ticket.ask.blocks, now_s) if ticket.ask.blocks else None
     kept = None if ticket.kept_at is None else pool.kept(ticket, now_s)
     own = [one for one in (home, kept) if one is not None and one not in candidates]
     return [*candidates, *dict.fromkeys(own)] if own else candidates
+
+
+def _not_avoided(ask: Ask, candidates: list[Replica]) -> list[Replica]:
+    """Return those of the candidates that did not break under a request."""
+    return [one for one in candidates if one.spec.name not in ask.avoid]
 
 
 def _anywhere(state: State, ask: Ask, target: str) -> Reason | None:
@@ -244,7 +263,7 @@ def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
         busy = replica.inside > IDLE_SHARE * min(
             replica.spec.max_batch, place.max_inflight or replica.spec.max_batch
         )
-        if busy or replica.line.pending:
+        if busy or replica.line.pending or replica.spec.name in ask.avoid:
             continue
         found = look(held, replica, replica.view(now_s), place, now_s, reserves=ALL)
         harms = found.tpot_s > replica.tightest_s

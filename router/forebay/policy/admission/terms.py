@@ -109,7 +109,8 @@ class Ask:
     `room_tokens` is the longest prompt the target takes, `weaker_room_tokens` that of the one the
     class may step down to; `whole` is False where counting ended once the first was passed.
     `blocks` are hashes of the prompt's blocks, each of all before it. `spent_usd` is what the
-    request has cost already, on other rungs.
+    request has cost already, on other rungs. `avoid` are replicas that broke under it: it is
+    not placed there again.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Ask:
     tier: str = ""
     blocks: tuple[int, ...] = ()
     spent_usd: float = 0.0
+    avoid: frozenset[str] = frozenset()
     weaker_room_tokens: int = 1 << 40
 
 
