@@ -1,6 +1,7 @@
 """Two real Tritons: routers that share them out, one that dies, and a list edited while serving."""
 
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,9 +47,10 @@ def replicas(triton, second):
     }
 
 
-def listed(replicas, names):
+def listed(replicas, names, drained=()):
     """Return a list of replicas, as a policy or a file has it (JSON is YAML)."""
-    return json.dumps([{"address": name, "metrics": replicas[name]} for name in names])
+    drain = {name: {"drain": True} if name in drained else {} for name in names}
+    return json.dumps([{"address": n, "metrics": replicas[n], **drain[n]} for n in names])
 
 
 def policy(said):
@@ -67,6 +69,12 @@ def used(router):
     assert {one.code for one in told} == {"OK"}, [one.sentence for one in told]
     assert max(one.took_s for one in told) < ANSWER_S
     return {one.decision.replica for one in told}
+
+
+def state(router, replica):
+    """Return where a replica's circuit stands, as the router's metrics say."""
+    rows = router.gauges()["forebay_engine_state"]
+    return next(dict(labels)["state"] for labels in rows if dict(labels)["engine"] == replica)
 
 
 def test_each_replica_has_one_router_and_the_other_takes_over_from_a_dead_one(replicas, tmp_path):
@@ -108,6 +116,18 @@ def test_each_replica_has_one_router_and_the_other_takes_over_from_a_dead_one(re
         assert max(one.took_s for one in left) < ANSWER_S
 
 
+def test_a_replica_that_is_down_costs_nobody_an_answer(replicas, tmp_path):
+    """It is in the list, and nobody has called it yet: each who does goes to the other one."""
+    one, _ = replicas
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        down = f"127.0.0.1:{held.getsockname()[1]}"
+    pages = {down: "http://127.0.0.1:9/metrics", one: replicas[one]}
+    with serving(tmp_path / "router", policy(listed(pages, pages))) as router:
+        for _ in range(3):
+            assert used(router) == {one}
+        until(lambda: state(router, down) in ("open", "half_open"), ANSWER_S)
+
+
 def test_a_list_edited_while_serving_moves_requests_and_breaks_none(replicas, tmp_path):
     one, two = replicas
     file = tmp_path / "replicas.json"
@@ -120,6 +140,12 @@ def test_a_list_edited_while_serving_moves_requests_and_breaks_none(replicas, tm
         file.write_text("- {address: 127.0.0.1:0}\n")
         until(lambda: "replicas not read" in router.log.read_text(), LOOKS_S + 1)
         until(lambda: used(router) == {one, two}, 3)  # a list that is wrong changes nothing
+
+        file.write_text(listed(replicas, [one, two], drained=[two]))
+        until(lambda: used(router) == {one}, LOOKS_S + ANSWER_S)
+        assert state(router, two) == "draining"
+        file.write_text(listed(replicas, [one, two]))
+        until(lambda: used(router) == {one, two}, LOOKS_S + ANSWER_S)
 
         with ThreadPoolExecutor(RUNNING) as pool:
             running = [pool.submit(router.ask, tokens=LONG) for _ in range(RUNNING)]

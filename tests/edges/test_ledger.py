@@ -219,4 +219,9 @@ def test_what_admission_knows_is_read_when_it_is_asked_for():
     assert 'forebay_inflight{target="small"} 1.0' in text
     assert 'forebay_engine{engine="engine",what="kv_used"} 0.5' in text
     assert 'forebay_engine{engine="engine",what="foreign"} 3.0' in text
+    assert 'forebay_engine_inflight{engine="engine"} 1.0' in text
     assert 'forebay_engine_state{engine="engine",state="closed"} 1.0' in text
+    replica.health = replica.health.drained()
+    text = page(registry)[0].decode()
+    assert 'forebay_engine_state{engine="engine",state="draining"} 1.0' in text
+    assert 'state="closed"' not in text

@@ -226,6 +226,16 @@ async def test_an_edit_that_changes_neither_size_nor_time_is_seen(file):
     assert told[-1] == {ReplicaAddress("b:8001")}
 
 
+async def test_one_that_is_drained_is_told_as_that(file):
+    told, path, watching = file
+    path.write_text(GOOD)
+    await watching.once()
+    path.write_text("- {address: a:8001, drain: true}\n- {address: b:8001, metrics: 'http://b:8002/"
+                    "metrics', drain: false}\n")  # fmt: skip
+    await looks(watching)
+    assert told[1:] == [{ReplicaAddress("a:8001", drain=True), TWO}]
+
+
 @pytest.mark.parametrize("broken", ["- a\n", "- [", "", "[]", None])
 async def test_a_broken_edit_keeps_the_last_good_list(file, broken, capsys):
     told, path, watching = file
@@ -245,6 +255,9 @@ async def test_a_broken_edit_keeps_the_last_good_list(file, broken, capsys):
     assert told[1:] == [{ReplicaAddress("c:8001")}]
 
 
+FORM = "host:port or {address: host:port, metrics: URL, drain: true}"
+
+
 async def test_a_file_that_comes_later(tmp_path):
     told, path = asyncio.Queue(), tmp_path / "replicas.yaml"
     watching = FileReplicas(path, told.put_nowait, period_s=0.001)
@@ -260,7 +273,7 @@ async def test_a_file_that_comes_later(tmp_path):
     ("content", "sentences"),
     [
         ("a: 1", ["1:1: expected a list of replicas, each host:port or "
-                  "{address: host:port, metrics: URL}"]),
+                  "{address: host:port, metrics: URL, drain: true}"]),
         ("[a:1", ["1:5: not valid YAML: expected ',' or ']', but got '<stream end>'"]),
         ("- a:1\n- a\n- a:1\n- {address: b:0, metrics: x}", [
             '2:3: expected host:port, not "a"',
@@ -268,18 +281,21 @@ async def test_a_file_that_comes_later(tmp_path):
             '4:13: expected host:port, not "b:0"',
             '4:27: expected a page like http://host:8002/metrics, not "x"']),
         ("- {adress: a:1}\n- [a:1]\n- {address: [a]}\n- {address: a:1, address: b:1}", [
-            "1:4: unknown key; known: address, metrics",
-            "1:3: expected host:port or {address: host:port, metrics: URL}",
-            "2:3: expected host:port or {address: host:port, metrics: URL}",
+            "1:4: unknown key; known: address, metrics, drain",
+            f"1:3: expected {FORM}",
+            f"2:3: expected {FORM}",
             "3:13: expected a word",
-            "3:3: expected host:port or {address: host:port, metrics: URL}",
+            f"3:3: expected {FORM}",
             "4:18: the key address is here twice"]),
+        ("- {address: a:1, drain: yes}", ["1:25: expected true or false"]),
+        ('- "\\U55555555"', ["1:1: not valid YAML"]),
+        (f"- a:{'9' * 5000}", [f'1:3: expected host:port, not "a:{"9" * 53}..."']),
         ("[" * 100_000, ["1:1: not valid YAML"]),
-        ("- &a [*a]", ["1:3: expected host:port or {address: host:port, metrics: URL}"]),
+        ("- &a [*a]", [f"1:3: expected {FORM}"]),
         ("- a:1\n" * 1025, ["1:1: lists more than 1,024 replicas"]),
         ("#" * (SIZE_MAX + 1), [f"1:1: the file is larger than {SIZE_MAX:,} bytes"]),
     ],
-    ids=range(8),
+    ids=range(11),
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place(tmp_path, content, sentences):
     with pytest.raises(SettingsError) as caught:
@@ -290,7 +306,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, content, sentences):
 
 BITS = st.sampled_from(
     ["a:8001", "- ", "\n", "{", "}", "address", ": ", "[", "]", ", ", "'", "&a", "*a", "!!x",
-     "metrics", "http://b/", "\x00", "é", "---\n", "? "]
+     "metrics", "http://b/", "\x00", "é", "---\n", "? ", '"', "\\U55555555", "drain", "true"]
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from forebay.policy.admission.judge import Reserves, bar, look
 from forebay.policy.admission.model import FLOOR, fit
 from forebay.policy.admission.replica import FORGET_S as IDLE_S
 from forebay.policy.admission.replica import REFIT_EVERY
-from forebay.values import Admit, Reason
+from forebay.values import Admit, Reason, Spill
 
 # ---- the engine's speed ---------------------------------------------------------------------
 
@@ -124,12 +124,24 @@ def test_an_engine_that_seems_too_slow_for_everything_is_tried_again_after_a_tim
     made = scene()
     at_s = streaming(made, 3.0, 20 * REFIT_EVERY)
     slow = Terms("chat", ttft_s=0.3, spill_to="cloud")
-    asked = ask(slow, at=at_s, prompt=10)
-    assert made.offer(asked, at_s).placement.reason is Reason.SLO_AT_RISK
+    found = settled(made, ask(slow, at=at_s, prompt=10), at_s)
+    assert found.reason is Reason.SLO_AT_RISK
     for _ in range(8):
         at_s += IDLE_S
         made.refit(at_s)
-    assert isinstance(made.offer(replace(asked, arrived_s=at_s), at_s).placement, Admit)
+        if isinstance(found, Spill):
+            found = settled(made, ask(slow, at=at_s, prompt=10), at_s)
+    assert isinstance(found, Admit)
+
+
+def test_a_quiet_time_makes_nobody_forget_how_slow_an_engine_is():
+    made = scene()
+    at_s = streaming(made, 3 * SPEED.step_s(1, 120, 0), 20 * REFIT_EVERY)
+    speed = replica(made).speed
+    for _ in range(120):
+        at_s += IDLE_S
+        made.refit(at_s)
+    assert replica(made).speed == speed
 
 
 @pytest.mark.parametrize("first", ["a first token", "the others"])
@@ -385,6 +397,38 @@ def test_a_prefix_is_no_reason_to_call_a_replica_that_is_down():
     assert settled(made, ask(**PROMPT, at=1.0), 1.0).replica != found.replica
 
 
+def served(made, at_s=0.0):
+    """Serve the prompt once."""
+    ticket, _ = place(made, ask(PLAIN, **PROMPT, at=at_s), at_s)
+    made.tokens(ticket, 1, at_s + 0.1)
+    made.ended(ticket, "served", at_s + 0.2)
+
+
+def test_an_engine_that_was_ejected_has_nothing_cached_when_it_is_back():
+    made = scene()
+    served(made)
+    broken = filled(made, 3)
+    assert replica(made).cache.tokens(SHARED) > 0
+    for ticket in broken:
+        made.ended(ticket, "failed", 1.0)
+    tried, _ = place(made, ask(PRIVATE, at=2.0), 2.0)
+    made.tokens(tried, 1, 2.1)
+    made.ended(tried, "served", 2.2)
+    assert replica(made).health.takes(2.2)
+    assert replica(made).cache.tokens(SHARED) == 0
+
+
+@pytest.mark.parametrize(
+    ("iterations", "kept"), [((10, 900), True), ((900, None), True), ((900, 10), False)]
+)
+def test_an_engine_that_was_started_anew_has_nothing_cached(iterations, kept):
+    made = scene()
+    scraped(made, 0.0, iterations=iterations[0])
+    served(made)
+    scraped(made, 1.0, iterations=iterations[1])
+    assert bool(replica(made).cache.tokens(SHARED)) is kept
+
+
 # ---- health ---------------------------------------------------------------------------------
 
 
@@ -422,3 +466,17 @@ def test_speeds_are_learnt_of_a_few_engines_at_a_time_and_of_all_in_turn():
         made.refit(call * 0.5)
         learnt.append(sum(engine.learnt for engine in engines))
     assert learnt == [REFITS, 2 * REFITS, 20]
+
+
+@pytest.mark.parametrize("replicas", [2, 12])
+def test_nobody_is_placed_again_where_it_broke(replicas):
+    made = scene(replicas)
+    everyone = frozenset(f"r{number}" for number in range(replicas))
+    for most in range(1, min(replicas, 4)):
+        broke = frozenset(sorted(everyone)[:most])
+        assert made.others("local", broke, 0.0)
+        _, found = place(made, ask(PLAIN, avoid=broke))
+        assert found.replica in everyone - broke
+    assert not made.others("local", everyone, 0.0)
+    assert not made.others("cloud", frozenset(), 0.0)
+    assert isinstance(settled(made, ask(CHAT, avoid=everyone)), Spill)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy.scene import CHAT, PLAIN, SPEED, ask, place, replica, scene
+from policy.scene import CHAT, PLAIN, SPEED, ask, place, replica, scene, settled
 from pydantic import ValidationError
 
 from forebay.policy.admission import Coefficients, Controller, Place, ReplicaSpec, Terms
@@ -31,12 +31,17 @@ from forebay.policy.admission.memory import (
 )
 from forebay.policy.admission.model import Speed
 from forebay.policy.admission.replica import FORGET_S, REFIT_EVERY
+from forebay.values import Spill
 
 BUILDS = {"local": "digest-of-local", "small": "digest-of-small"}
 KNOWN = EngineMemory(
     step_s=(0.02, 0.002, 2e-6, 3e-4), lag_s=0.05, ttft_spread_s=0.1, tpot_spread=0.2
 )
 CLASS = ClassMemory(ttft=2.0, rate=3.0, output_tokens=300.0, mean_tokens=90.0, answers=ENOUGH)
+
+
+HURRIED = Terms("hurried", tpot_s=1e-6, spill_to="cloud")
+"""Whatever an engine's speed is believed to be, it is too slow for this."""
 
 
 def restarted(made, now_s=0.0, *, before=None, builds=BUILDS):
@@ -174,15 +179,19 @@ def test_a_pool_whose_build_is_not_told_is_not_kept():
 # ---- replicas that join, and what is forgotten -------------------------------------------
 
 
-def test_a_replica_that_joins_starts_at_what_was_known_and_forgets_back_to_its_build():
+def test_a_replica_that_joins_starts_at_what_was_known_and_forgets_it_where_it_keeps_all_away():
     made = scene(known=KNOWN.speed())
     joined = replica(made)
-    assert joined.speed == KNOWN.speed()
     assert not joined.learnt, "it has been seen in another life, not in this one"
     at_s = FORGET_S
     for _ in range(40):
         made.refit(at_s)
         at_s += FORGET_S
+    assert joined.speed == KNOWN.speed(), "nobody asked"
+    for _ in range(40):
+        assert isinstance(settled(made, ask(HURRIED, at=at_s), at_s), Spill)
+        at_s += FORGET_S
+        made.refit(at_s)
     assert joined.coefficients.a_s == pytest.approx(SPEED.a_s)
     assert joined.coefficients.d_s == pytest.approx(SPEED.d_s)
 
@@ -190,6 +199,7 @@ def test_a_replica_that_joins_starts_at_what_was_known_and_forgets_back_to_its_b
 def test_an_engine_known_to_be_fast_is_not_made_slower_by_rest():
     fast = Speed(SPEED.scaled(0.5))
     made = scene(known=fast)
+    assert isinstance(settled(made, ask(HURRIED)), Spill)
     made.refit(FORGET_S)
     assert replica(made).coefficients == fast.step
 

@@ -149,6 +149,24 @@ def test_when_a_probe_is_due(health, now_s, retry_s):
     assert health.retry_s(now_s) == (None if retry_s is None else pytest.approx(retry_s))
 
 
+@pytest.mark.parametrize(
+    ("why", "health", "now_s", "back", "asks"),
+    [
+        ("it never answered", Health(), 0.0, False, True),
+        ("it has", Health().served(1.0), 2.0, False, False),
+        ("it has, and its server was away", Health().served(1.0), 2.0, True, False),
+        ("ejected", OPEN, 10.3, False, False),
+        ("ejected, and its server is back", OPEN, 10.3, True, True),
+        ("its backoff is over", OPEN, 11.2, False, True),
+        ("a client's request is out to see", OPEN.probing(11.2), 11.3, False, False),
+        ("drained", Health().drained(), 0.0, False, False),
+        ("drained, and its server is back", OPEN.drained(), 12.0, True, False),
+    ],
+)
+def test_when_the_router_asks_for_proof_itself(why, health, now_s, back, asks):
+    assert health.asks_proof(now_s, back=back) is asks, why
+
+
 class Life(RuleBasedStateMachine):
     """Any order of events: what must hold whatever happens to a replica."""
 

@@ -51,8 +51,11 @@ class AdmissionGauges(Collector):
             "forebay_engine", "What an engine's metrics said last", labels=["engine", "what"]
         )
         health = Gauge(
-            "forebay_engine_state", "Where an engine's circuit stands", labels=["engine", "state"]
+            "forebay_engine_state",
+            "Where an engine's circuit stands, or that it is drained",
+            labels=["engine", "state"],
         )
+        own = Gauge("forebay_engine_inflight", "Own requests in an engine", labels=["engine"])
         step = Gauge(
             "forebay_step_seconds",
             "Learnt seconds of a step: fixed, and for each stream, context and prompt token",
@@ -60,7 +63,9 @@ class AdmissionGauges(Collector):
         )
         for replica in replicas:
             name, scrape, c = replica.spec.name, replica.scrape, replica.coefficients
-            health.add_metric([name, replica.health.state(now_s)], 1)
+            drains, circuit = replica.health.draining, replica.health.state(now_s)
+            health.add_metric([name, "draining" if drains else circuit], 1)
+            own.add_metric([name], replica.own)
             for per, seconds in zip(
                 ("step", "stream", "context_token", "prompt_token"),
                 (c.a_s, c.b_s, c.c_s, c.d_s),
@@ -71,7 +76,7 @@ class AdmissionGauges(Collector):
                 for what in SCRAPED:
                     said.add_metric([name, what], getattr(scrape, what))
                 said.add_metric([name, "foreign"], replica.foreign)
-        yield from (said, health, step)
+        yield from (said, health, own, step)
 
     def _classes(self) -> Iterator[Gauge]:
         now_s = self._clock.now_s()

@@ -1,10 +1,11 @@
 """Whether a replica may be called: a circuit per replica that opens on its own faults.
 
-Closed: requests flow. It opens after `failures` in a row, or when too large a share of the last
-calls failed. Open: nothing is sent for a backoff that doubles with each opening, up to a cap.
-Half-open: one probe at a time; it may be a client's request or one of the router's own. One
-success closes it, one failure opens it for longer. Drained is a mark beside that: nothing new
-is sent, and what runs ends in peace.
+Closed: requests flow. It opens after `failures` in a row, when too large a share of the last calls
+failed, or when its server is gone. Open: nothing is sent for a backoff that doubles with each
+opening, up to a cap, but for the router's own probes of one whose server is back. Half-open: one
+probe at a time; it may be a client's request or one of the router's own. One success closes it,
+one failure opens it for longer. Drained is a mark beside that: nothing new is sent, and what runs
+ends in peace.
 
 Calls tell when they began, because a replica that breaks fails all it had inside at once: of
 calls begun before the circuit last opened, neither failures nor successes say anything of the
@@ -115,6 +116,17 @@ class Health:
             return False
         return self.probed_s is None or now_s >= self.probed_s + self.rules.probe_s
 
+    def asks_proof(self, now_s: float, *, back: bool) -> bool:
+        """Return whether the router should ask it for one token now.
+
+        Where it never answered, at any time; where it was ejected, when a probe may be sent, or at
+        any time where its server is `back`, having been away: that is another engine than the one
+        that broke.
+        """
+        if self.proven or self.draining:
+            return False
+        return self.opened_s is None or back or self.may_probe(now_s)
+
     def retry_s(self, now_s: float) -> float | None:
         """Return in how many seconds a probe may next be sent; None if it need not be."""
         if self.opened_s is None or self.draining:
@@ -125,7 +137,7 @@ class Health:
     # ---- events ---------------------------------------------------------------------------
 
     def probing(self, now_s: float) -> Health:
-        """Note that a probe is sent; only where `may_probe`."""
+        """Note that a probe is sent."""
         return replace(self, probed_s=now_s)
 
     def served(self, now_s: float, began_s: float | None = None) -> Health:
@@ -157,6 +169,11 @@ class Health:
         rules, failures = self.rules, sum(counted.lately)
         often = len(counted.lately) >= rules.calls and failures >= rules.share * rules.calls
         return self._opened(now_s) if often or counted.in_a_row >= rules.failures else counted
+
+    def gone(self, now_s: float) -> Health:
+        """Note that its server does not answer: while that lasts nobody is sent to find out."""
+        opened = self._opened(now_s) if self.opened_s is None else self
+        return replace(opened, probed_s=now_s)
 
     def abandoned(self, began_s: float) -> Health:
         """Note that a call ended without telling anything of the replica: its client left."""

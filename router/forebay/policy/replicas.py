@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PORT_MAX = 65_535
+PORT_DIGITS = len(str(PORT_MAX))
 METRICS_PATH = "/metrics"
 
 
@@ -20,11 +21,13 @@ METRICS_PATH = "/metrics"
 class ReplicaAddress:
     """One Triton server: its gRPC `host:port`, and the URL of its metrics page if it is known.
 
-    Without a page its load is what the router itself sent there; the rest is unknown.
+    Without a page its load is what the router itself sent there; the rest is unknown. One to
+    `drain` gets no new request.
     """
 
     address: str
     metrics: str | None = None
+    drain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ def host_fault(host: str) -> str | None:
 def address_fault(said: str) -> str | None:
     """Return what is wrong with `host:port` or `[IPv6]:port`, or None."""
     host, colon, port = said.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) <= PORT_MAX:
+    number = port.isascii() and port.isdigit() and len(port) <= PORT_DIGITS
+    if not colon or not number or not 0 < int(port) <= PORT_MAX:
         return f"expected host:port, not {_shown(said)}"
     if host.startswith("[") and host.endswith("]"):
         try:

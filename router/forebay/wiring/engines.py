@@ -97,8 +97,9 @@ class Engines:
 
     def triton(self) -> GRPCInferenceServiceStub | None:
         """Return the stub of a Triton server, to ask what it serves; None where there is none."""
-        members = (member for pool in self.pools.values() for member in pool.members.values())
-        first = next(members, None)
+        members = [member for pool in self.pools.values() for member in pool.members.values()]
+        answering = (m for m in members if m.replica.health.takes(self._clock.now_s()))
+        first = next(answering, members[0] if members else None)
         return None if first is None else GRPCInferenceServiceStub(first.channel)
 
     def _remembered(self) -> Memory:

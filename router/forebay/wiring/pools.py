@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from forebay.edges.triton_metrics import MetricsScraper
 from forebay.errors import ForebayError
 from forebay.policy.admission import Coefficients, ReplicaSpec
 from forebay.policy.admission.model import UNKNOWN, Speed
+from forebay.policy.health import FAULTS, RULES
 from forebay.values import Call, Request, Sampling, Text
 from forebay.wiring.settings import CHECKOUT
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from forebay.edges.admission import LoopAdmission
     from forebay.edges.triton import EngineFiles
     from forebay.policy.admission.replica import Replica
+    from forebay.policy.health import Health
     from forebay.policy.ownership import Holding
     from forebay.policy.replicas import ReplicaAddress
     from forebay.policy.rules import Triton
@@ -38,14 +39,25 @@ LEAVING_S = 600.0
 
 @dataclass(slots=True)
 class Member:
-    """One replica of a pool, with all that talks to it."""
+    """One replica of a pool, with all that talks to it.
+
+    `keeping` are the tasks that scrape and prove it; `missed` is how often in a row its server did
+    not answer, `away` whether it did not since the engine was last known to.
+    """
 
     address: ReplicaAddress
     channel: grpc.aio.Channel
     identity: Identity
     engine: TritonEngine
     replica: Replica
-    scraping: asyncio.Task[None] | None = None
+    keeping: list[asyncio.Task[None]] = field(default_factory=list)
+    missed: int = 0
+    away: bool = False
+
+    def let_go(self) -> None:
+        """Scrape and prove it no more."""
+        for task in self.keeping:
+            task.cancel()
 
 
 @dataclass(slots=True)
@@ -74,7 +86,7 @@ class Pool:
         found = self._source()
         async with asyncio.TaskGroup() as watchers:
             watchers.create_task(found.run())
-            watchers.create_task(self._prove())
+            watchers.create_task(self._still_kept())
 
     @property
     def build(self) -> str:
@@ -87,16 +99,18 @@ class Pool:
         for task in self._leaving:
             task.cancel()
         for member in self.members.values():
-            if member.scraping is not None:
-                member.scraping.cancel()
+            member.let_go()
             await member.channel.close()
 
     def unready(self) -> str | None:
         """Return why no member can be called yet, or None where one can."""
         if not self.members:
             return f"no replica of {self.name} has been found yet"
-        wrong = next((m.identity.wrong for m in self.members.values() if m.identity.wrong), None)
-        if any(m.replica.health.proven and not m.identity.wrong for m in self.members.values()):
+        used = [m for m in self.members.values() if not m.replica.health.draining]
+        if not used:
+            return f"every replica of {self.name} is being drained"
+        wrong = next((m.identity.wrong for m in used if m.identity.wrong), None)
+        if any(m.replica.health.proven and not m.identity.wrong for m in used):
             return None
         return wrong or f"the engine {self.name} does not answer yet"
 
@@ -135,11 +149,22 @@ class Pool:
     def _found(self, addresses: frozenset[ReplicaAddress]) -> None:
         """Take in who is there now, and let go of who is not."""
         known = {address.address: address for address in addresses}
-        for name in [n for n, m in self.members.items() if known.get(n) != m.address]:
-            self._leave(name)
+        pages = {address.address: address.metrics for address in addresses}
+        for name, member in list(self.members.items()):
+            if name not in known or pages[name] != member.address.metrics:
+                self._leave(name)
         for name in sorted(known.keys() - self.members.keys()):
             self._join(known[name])
+        for name, address in known.items():
+            self._drain(self.members[name], drains=address.drain)
         self.admission.stirred()
+
+    def _drain(self, member: Member, *, drains: bool) -> None:
+        """Send a replica nothing new while its list says so; it is kept, and known, as it is."""
+        health = member.replica.health
+        if drains != health.draining:
+            member.replica.health = health.drained() if drains else health.resumed()
+            self.admission.controller.changed(member.replica)
 
     def _join(self, address: ReplicaAddress) -> None:
         name, model = address.address, self.rule.model
@@ -158,7 +183,8 @@ class Pool:
                 own=lambda: replica.own,
                 take=functools.partial(self.admission.scraped, replica),
             )
-            member.scraping = asyncio.create_task(scraper.run())
+            member.keeping.append(asyncio.create_task(scraper.run()))
+        member.keeping.append(asyncio.create_task(self._prove(member)))
         self.members[name], self.engines[name] = member, engine
 
     def _leave(self, name: str) -> None:
@@ -166,42 +192,74 @@ class Pool:
         member = self.members.pop(name)
         del self.engines[name]
         self.admission.controller.leave(member.replica)
-        if member.scraping is not None:
-            member.scraping.cancel()
+        member.let_go()
         closing = asyncio.create_task(member.channel.close(LEAVING_S))
         self._leaving.add(closing)
         closing.add_done_callback(self._leaving.discard)
 
     # ---- proof ------------------------------------------------------------------------------
 
-    async def _prove(self) -> None:
-        """Ask each replica that has failed, or never answered, for one token; over and over.
-
-        Before that, each is asked whether it is the engine that this router was given, so that
-        one that was replaced is not ready even while nobody calls it.
-        """
+    async def _still_kept(self) -> None:
+        """Raise what ended a scraper or a prover: load or health would be unknown for good."""
         while True:
-            self._still_scraped()
-            await asyncio.gather(*(self._proven(m) for m in list(self.members.values())))
+            for member in self.members.values():
+                for task in member.keeping:
+                    if task.done():
+                        task.result()
             await asyncio.sleep(PROBE_PERIOD_S)
 
-    def _still_scraped(self) -> None:
-        """Raise what ended a scraper: without one, load would be unknown for good and unsaid."""
-        for member in self.members.values():
-            if member.scraping is not None and member.scraping.done():
-                member.scraping.result()
+    async def _prove(self, member: Member) -> None:
+        """Ask one replica whether it is as it should be, over and over.
 
-    async def _proven(self, member: Member) -> None:
-        replica = member.replica
-        with contextlib.suppress(ForebayError):
-            await member.identity.require()
-            if replica.health.proven:
-                return
-            began_s = self.clock.now_s()
-            await self._answers(member.engine)
-            replica.health = replica.health.served(self.clock.now_s(), began_s)
-            self.admission.controller.changed(replica)
-            self.admission.stirred()
+        Its server is asked whether it has the engine that this router was given, so that one that
+        died, or was replaced, is found out before a client is sent there; and the engine for one
+        token, where it never answered or was ejected.
+        """
+        while True:
+            try:
+                await member.identity.require()
+            except ForebayError:
+                self._missed(member)
+            else:
+                member.missed = 0
+                if member.replica.health.asks_proof(self.clock.now_s(), back=member.away):
+                    await self._proven(member.replica, member.engine)
+                if member.replica.health.proven:
+                    member.away = False
+            await asyncio.sleep(PROBE_PERIOD_S)
+
+    def _missed(self, member: Member) -> None:
+        """Take in that a server did not answer. One with a wrong engine did, and says so itself."""
+        member.away, member.missed = True, member.missed + 1
+        if member.identity.wrong is None and member.missed >= RULES.failures:
+            health = member.replica.health
+            self._found_to_be(member.replica, health.gone(self.clock.now_s()))
+
+    async def _proven(self, replica: Replica, engine: TritonEngine) -> None:
+        """Ask for one token, and take in what that tells of the replica."""
+        began_s = self.clock.now_s()
+        replica.health = replica.health.probing(began_s)
+        try:
+            await self._answers(engine)
+        except ForebayError as error:
+            health = replica.health
+            if isinstance(error, FAULTS):
+                health = health.failed(self.clock.now_s(), began_s)
+            self._found_to_be(replica, health.abandoned(began_s))
+        else:
+            replica.answered(self.clock.now_s(), began_s)
+            self._stirred(replica)
+
+    def _found_to_be(self, replica: Replica, health: Health) -> None:
+        """Note how a replica is; who waits is told where that decides whether it is called."""
+        now_s, before = self.clock.now_s(), replica.health
+        replica.health = health
+        if before.takes(now_s) is not health.takes(now_s):
+            self._stirred(replica)
+
+    def _stirred(self, replica: Replica) -> None:
+        self.admission.controller.changed(replica)
+        self.admission.stirred()
 
     async def _answers(self, engine: TritonEngine) -> None:
         now_s = self.clock.now_s()

@@ -122,7 +122,8 @@ def listed(content: bytes, path: Path) -> frozenset[ReplicaAddress]:
         mark = error.problem_mark or error.context_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         raise SettingsError(f"{path}:{place}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
+        # ValueError: not UTF-8; it and OverflowError: an escape of no character.
         raise SettingsError(f"{path}:1:1: not valid YAML") from None
     if not isinstance(root, yaml.SequenceNode) or not root.value:
         raise SettingsError(f"{path}:1:1: expected a list of replicas, each {_FORM}")
@@ -131,27 +132,35 @@ def listed(content: bytes, path: Path) -> frozenset[ReplicaAddress]:
     wrong: list[str] = []
     items = [_item(node, path, wrong) for node in root.value]
     if not wrong:
-        told = misread(
-            (i["address"][0], i["metrics"][0] if "metrics" in i else None) for i in items
-        )
+        told = misread((_word(item, "address"), _page(item)) for item in items)
         wrong = [f"{path}:{_place(items[t.item][t.key][1])}: {t.message}" for t in told]
     if wrong:
         raise SettingsError("\n".join(wrong))
     return frozenset(
-        ReplicaAddress(item["address"][0], item["metrics"][0] if "metrics" in item else None)
+        ReplicaAddress(_word(item, "address"), _page(item), _word(item, "drain") == "true")
         for item in items
     )
 
 
-_FORM = "host:port or {address: host:port, metrics: URL}"
-_KEYS = ("address", "metrics")
+_FORM = "host:port or {address: host:port, metrics: URL, drain: true}"
+_KEYS = ("address", "metrics", "drain")
+
+_Item = dict[str, tuple[str, yaml.Node]]
 
 
-def _item(node: yaml.Node, path: Path, wrong: list[str]) -> dict[str, tuple[str, yaml.Node]]:
+def _word(item: _Item, key: str) -> str:
+    return item[key][0] if key in item else ""
+
+
+def _page(item: _Item) -> str | None:
+    return _word(item, "metrics") if "metrics" in item else None
+
+
+def _item(node: yaml.Node, path: Path, wrong: list[str]) -> _Item:
     """Return one item's keys, each with its text and where it stands; notes what is wrong."""
     if isinstance(node, yaml.ScalarNode):
         return {"address": (node.value, node)}
-    found: dict[str, tuple[str, yaml.Node]] = {}
+    found: _Item = {}
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     for key, value in pairs:
         name = key.value if isinstance(key, yaml.ScalarNode) else None
@@ -161,6 +170,8 @@ def _item(node: yaml.Node, path: Path, wrong: list[str]) -> dict[str, tuple[str,
             wrong.append(f"{path}:{_place(key)}: the key {name} is here twice")
         elif not isinstance(value, yaml.ScalarNode):
             wrong.append(f"{path}:{_place(value)}: expected a word")
+        elif name == "drain" and value.value not in ("true", "false"):
+            wrong.append(f"{path}:{_place(value)}: expected true or false")
         else:
             found[name] = (value.value, value)
     if "address" not in found:

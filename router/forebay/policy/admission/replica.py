@@ -55,8 +55,9 @@ SILENT, SILENT_LEAST_S = 3.0, 1.0
 """A first token is overdue after so many times what was expected, which is so much at least."""
 
 FORGET_S = 30.0
-"""An engine that nobody called for so long is thought better of, halfway to how it was described:
-one that seems too slow for every promise is never called, and could never disprove it."""
+"""An engine that was not called for so long, while requests were held to be too late there, is
+thought better of, halfway to how it was described: one that seems too slow for every promise is
+never called, and could never disprove it. Where nobody asks nothing is forgotten."""
 
 
 class View(NamedTuple):
@@ -100,7 +101,8 @@ class View(NamedTuple):
 class Replica:
     """The load of one engine, its speed, and what a further request would find there.
 
-    `tightest_s` is the strictest TPOT that a prediction must keep for the requests inside.
+    `tightest_s` is the strictest TPOT that a prediction must keep for the requests inside, and
+    `doubted_s` when a request was last held not to be answered in time there.
     """
 
     __slots__ = (
@@ -109,6 +111,7 @@ class Replica:
         "_fresh",
         "_heard_s",
         "_idle_s",
+        "_iterations",
         "_mark",
         "_mute_s",
         "_mute_until_s",
@@ -116,6 +119,7 @@ class Replica:
         "_tight",
         "cache",
         "coefficients",
+        "doubted_s",
         "foreign",
         "foreign_kv",
         "foreign_waiting",
@@ -147,6 +151,8 @@ class Replica:
         self.ours = True
         self.learnt = False
         self.scrape: Scrape | None = None
+        self.doubted_s = -math.inf
+        self._iterations = 0
         self.foreign = self.foreign_kv = self.foreign_waiting = 0
         self._at_s = self._idle_s = now_s
         self._arrivals = (0.0, now_s)
@@ -184,7 +190,14 @@ class Replica:
         return len(self.line.pending) + len(self.running) + self.foreign
 
     def scraped(self, scrape: Scrape, own_at_poll: int) -> None:
-        """Take in what the engine's metrics said; what is not ours is somebody else's."""
+        """Take in what the engine's metrics said; what is not ours is somebody else's.
+
+        One that has made fewer steps than before was started anew.
+        """
+        if scrape.iterations is not None:
+            if scrape.iterations < self._iterations:
+                self.cache = PrefixCache(self.spec.kv_tokens)
+            self._iterations = scrape.iterations
         self.scrape = scrape
         self.foreign = max(0, scrape.active - own_at_poll)
         waiting = scrape.waiting - len(self.line.pending)
@@ -214,11 +227,22 @@ class Replica:
             self._heard_s = now_s
         wordless = ticket.first_s is None and self._muted(ticket, now_s) > due_s
         if outcome == "served":
-            self.health = self.health.served(now_s, ticket.placed_s)
+            self.answered(now_s, ticket.placed_s)
         elif outcome == "failed" or wordless:
             self.health = self.health.failed(now_s, ticket.placed_s)
         else:
             self.health = self.health.abandoned(ticket.placed_s)
+
+    def answered(self, now_s: float, began_s: float) -> None:
+        """Take in that a call begun at `began_s` was answered whole.
+
+        An engine that comes back from an ejection may have been started anew: what it had cached
+        is taken for gone.
+        """
+        ejected = self.health.opened_s is not None
+        self.health = self.health.served(now_s, began_s)
+        if ejected and self.health.opened_s is None:
+            self.cache = PrefixCache(self.spec.kv_tokens)
 
     @property
     def empties(self) -> bool:
@@ -381,7 +405,7 @@ class Replica:
 
     def refit(self, now_s: float) -> bool:
         """Learn the engine's speed anew where enough steps were seen; return whether it did."""
-        if not self.own and now_s - self._idle_s >= FORGET_S:
+        if not self.own and now_s - self._idle_s >= FORGET_S and self.doubted_s > self._idle_s:
             self._idle_s, self._fresh = now_s, 0
             self._samples.clear()
             self.begin(self.speed.halfway(self.spec.prior))
