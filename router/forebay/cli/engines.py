@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -13,10 +12,8 @@ import click
 from enginebuild import SPECS, BuildError, build
 from enginebuild.spec import GpuSpec, known, load
 from enginebuild.toolbox import Toolbox
-from forebay.cli.engines_keep import gc, verify
+from forebay.cli.engines_keep import REPOSITORY, benches_of, gc, verify
 from forebay.cli.engines_plan import plan
-
-CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @click.group()
@@ -56,9 +53,7 @@ def _row(build_id: str) -> dict[str, str]:
 
 @engines.command("build")
 @click.argument("build_id")
-@click.option(
-    "--repository", type=click.Path(path_type=Path), default=CHECKOUT / "model_repository"
-)
+@REPOSITORY
 @click.option(
     "--weights",
     type=click.Path(exists=True, path_type=Path),
@@ -86,13 +81,12 @@ def build_engine(
 
     A build that was stopped goes on where it was, and one that fails leaves what serves alone.
     """
-    home = os.environ.get("FOREBAY_HOME")
     try:
         built = build(
             build_id,
             repository=repository,
             weights=weights,
-            scratch=scratch or (Path(home) / "builds" if home else None),
+            scratch=benches_of(scratch),
             toolbox=Toolbox(examples=examples) if examples else Toolbox(),
             tried=smoke,
             progress=lambda step: print(step, file=sys.stderr),

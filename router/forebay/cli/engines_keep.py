@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,16 @@ from enginebuild.machine import probe
 CHECKOUT = Path(__file__).resolve().parents[3]
 MIB = 1 << 20
 
-_REPOSITORY = click.option(
+REPOSITORY = click.option(
     "--repository",
+    envvar="FOREBAY_REPOSITORY",
     type=click.Path(path_type=Path, file_okay=False),
     default=CHECKOUT / "model_repository",
 )
 
 
 @click.command()
-@_REPOSITORY
+@REPOSITORY
 @click.option("--sku", help="the SKU that will serve it; by default this machine's GPU")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 def verify(*, repository: Path, sku: str | None, as_json: bool) -> None:
@@ -51,6 +53,12 @@ def verify(*, repository: Path, sku: str | None, as_json: bool) -> None:
     print(f"{said['build']} {said['digest'][:12]} is whole: {len(said['files'])} files{note}")
 
 
+def benches_of(scratch: Path | None) -> Path | None:
+    """Return where builds work: as said, else in FOREBAY_HOME; None is beside the repository."""
+    home = os.environ.get("FOREBAY_HOME")
+    return scratch or (Path(home) / "builds" if home else None)
+
+
 def _sm() -> int | None:
     try:
         return probe().sm
@@ -59,7 +67,7 @@ def _sm() -> int | None:
 
 
 @click.command()
-@_REPOSITORY
+@REPOSITORY
 @click.option("--scratch", type=click.Path(path_type=Path), help="where builds worked")
 @click.option("--all", "everything", is_flag=True, help="also the steps of builds to be resumed")
 @click.option("--remove", is_flag=True, help="remove what is listed; without it nothing is")
@@ -68,12 +76,14 @@ def gc(
     *, repository: Path, scratch: Path | None, everything: bool, remove: bool, as_json: bool
 ) -> None:
     """List what builds left behind and nothing refers to; --remove removes it."""
-    benches = scratch or repository.resolve().parent / ".forebay" / "builds"
-    found = list(garbage.leftovers(repository, benches))
+    beside = repository.resolve().parent / ".forebay" / "builds"
+    places = {scratch or beside, benches_of(scratch) or beside}  # `up` builds beside, whatever HOME
+    left = {one.path: one for bench in places for one in garbage.leftovers(repository, bench)}
     if everything:
-        whole = garbage.forget(benches)
-        found = [one for one in found if not any(o.path in one.path.parents for o in whole)]
-        found += [one for one in whole if one.path not in {other.path for other in found}]
+        whole = {one.path: one for bench in places for one in garbage.forget(bench)}
+        left = {p: one for p, one in left.items() if not any(o in p.parents for o in whole)}
+        left |= {path: one for path, one in whole.items() if path not in left}
+    found = list(left.values())
     if remove:
         for one in found:
             one.remove()

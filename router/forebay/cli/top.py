@@ -17,6 +17,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from forebay.cli.client import HOST
+from forebay.edges.router_process import reached_at
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -143,12 +146,12 @@ def _cell(value: object) -> str:
     show_default=True,
     type=click.IntRange(1, 65535),
 )
-@click.option("--host", default="127.0.0.1", show_default=True)
+@HOST
 @click.option("--every-s", default=1.0, show_default=True, type=click.FloatRange(0.2, 3600))
 @click.option("--json", "as_json", is_flag=True, help="one JSON object, then end")
 def top(host: str, http_port: int, every_s: float, *, as_json: bool) -> None:
     """Show live classes, targets, queues and KV cache until Ctrl-C."""
-    url = f"http://{host}:{http_port}/metrics"
+    url = f"http://{reached_at(host, http_port)}/metrics"
     try:
         now = read(url)
         if as_json:

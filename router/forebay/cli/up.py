@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 import json
 import signal
 import sys
@@ -15,6 +16,7 @@ import click
 from enginebuild import BuildError, build
 from enginebuild.toolbox import Toolbox
 from forebay import wiring
+from forebay.edges.router_process import LOOPBACK, reached, reached_at
 from forebay.errors import SettingsError
 from forebay.stack import Stack, StackSettings, State, alone, require_free
 
@@ -27,7 +29,7 @@ PORTS = {
     "FOREBAY_TRITON_METRICS_PORT": 8002,
 }
 TRY = """  .venv/bin/forebay ask "Summarise: a dam stores water." --task summarize
-  curl -s localhost:{http}/v1/chat/completions -H 'content-type: application/json' \\
+  curl -s {at}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
   .venv/bin/forebay top"""
 
@@ -35,10 +37,11 @@ TRY = """  .venv/bin/forebay ask "Summarise: a dam stores water." --task summari
 class Teller:
     """Tells a person, or a program with --json, what happens, after the seconds since the start."""
 
-    def __init__(self, *, as_json: bool, ports: dict[str, int]) -> None:
+    def __init__(self, *, as_json: bool, ports: dict[str, int], host: str) -> None:
         self._began_s = time.monotonic()
         self._as_json = as_json
         self._ports = ports
+        self._host = "localhost" if reached(host) == LOOPBACK else host
 
     def __call__(self, state: State) -> None:
         """Print one line; when the whole stack serves, what to try as well."""
@@ -48,8 +51,8 @@ class Teller:
             fields = {"elapsed_s": round(elapsed_s, 2), **dataclasses.asdict(state)}
             print(json.dumps(fields | ({"ports": self._ports} if ready else {})), flush=True)
         elif ready:
-            http = self._ports["FOREBAY_HTTP_PORT"]
-            print(f"\nready after {elapsed_s:.1f} s. Try:\n{TRY.format(http=http)}\n", flush=True)
+            at = reached_at(self._host, self._ports["FOREBAY_HTTP_PORT"])
+            print(f"\nready after {elapsed_s:.1f} s. Try:\n{TRY.format(at=at)}\n", flush=True)
         else:
             words = f"{state.phase}{': ' if state.detail else ''}{state.detail}"
             print(f"[{elapsed_s:6.1f} s] {state.name:<7}{words}", flush=True)
@@ -65,6 +68,15 @@ def _port_option(variable: str) -> click.Option:
         type=click.IntRange(1, 65535),
         help=f"or {variable}",
     )
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, said: str) -> str:
+    """Return an IP address as it was said."""
+    try:
+        ipaddress.ip_address(said)
+    except ValueError:
+        raise click.BadParameter(f"{said!r} is no IP address") from None
+    return said
 
 
 def _build_engine(build_id: str, settings: StackSettings, tell: Teller) -> None:
@@ -109,6 +121,14 @@ async def _serve(settings: StackSettings, tell: Teller) -> None:
 @click.option(
     "--repository", envvar="FOREBAY_REPOSITORY", type=Path, default=CHECKOUT / "model_repository"
 )
+@click.option(
+    "--host",
+    envvar="FOREBAY_HOST",
+    callback=_address,
+    default="127.0.0.1",
+    show_default=True,
+    help="where both doors listen, such as 0.0.0.0 for all addresses; or FOREBAY_HOST",
+)
 @click.option("--environment", type=Path, default=CHECKOUT / ".venv-triton")
 @click.option("--build", "build_id", default="smollm2-135m-instruct.cpu-x86", show_default=True)
 @click.option("--router/--no-router", default=True, help="serve Triton alone, without the router")
@@ -118,6 +138,7 @@ def up(
     home: Path,
     policy: Path,
     repository: Path,
+    host: str,
     environment: Path,
     build_id: str,
     router: bool,
@@ -132,14 +153,15 @@ def up(
         repository=repository.resolve(),
         policy=policy.resolve(),
         ports=ports,
+        host=host,
         router=router,
     )
-    tell = Teller(as_json=as_json, ports=ports)
+    tell = Teller(as_json=as_json, ports=ports, host=host)
     try:
         if router:
             wiring.read_policy(settings.policy)  # a wrong one is told before the engine is built
         with alone(settings.home):
-            require_free(ports)
+            require_free(ports, host)
             _build_engine(build_id, settings, tell)
             asyncio.run(_serve(settings, tell))
     except (SettingsError, OSError) as error:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import sys
 from dataclasses import dataclass
@@ -20,11 +21,28 @@ PROBE_S = 2.0
 UNREACHABLE = 0
 
 
-async def http_status(port: int, path: str) -> int:
-    """Return the status of `GET path` on loopback, or `UNREACHABLE` within two seconds."""
+def reached(host: str) -> str:
+    """Return the address at which one that listens on `host` is found from here."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return LOOPBACK if address.version == 4 else "::1"  # noqa: PLR2004 - IPv4
+
+
+def reached_at(host: str, port: int) -> str:
+    """Return that address with its port; an IPv6 one stands in brackets."""
+    found = reached(host)
+    return f"[{found}]:{port}" if ":" in found else f"{found}:{port}"
+
+
+async def http_status(port: int, path: str, host: str = LOOPBACK) -> int:
+    """Return the status of `GET path` at `host`, or `UNREACHABLE` within two seconds."""
     try:
         async with asyncio.timeout(PROBE_S):
-            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            reader, writer = await asyncio.open_connection(reached(host), port)
             try:
                 request = f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n"
                 writer.write(request.encode())
@@ -57,10 +75,13 @@ class RouterProcess:
         http_port: int,
         log: Path,
         grace_s: float,
+        *,
+        host: str = LOOPBACK,
         argv: tuple[str, ...] = (sys.executable, "-m", "forebay", "serve"),
     ) -> None:
         self._variables = variables
         self._http_port = http_port
+        self._host = host
         self._argv = argv
         self.log = log
         self.grace_s = grace_s
@@ -71,7 +92,7 @@ class RouterProcess:
 
     async def ailment(self) -> str:
         """Return "" when the router says it lives, else what it said."""
-        status = await http_status(self._http_port, "/healthz")
+        status = await http_status(self._http_port, "/healthz", self._host)
         if status == UNREACHABLE:
             return f"no answer on port {self._http_port}"
         return "" if status == 200 else f"/healthz said {status}"  # noqa: PLR2004  HTTP's OK

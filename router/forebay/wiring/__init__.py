@@ -142,7 +142,7 @@ def _doors(
         names=names,
         unready=engines.unready,
         triton=engines.triton,
-        settings=GrpcSettings(port=settings.grpc_port),
+        settings=GrpcSettings(host=settings.host, port=settings.grpc_port),
         refused=metrics.refused,
     )
     http_door = HttpDoor(
@@ -151,7 +151,7 @@ def _doors(
         names=names,
         unready=engines.unready,
         metrics=functools.partial(telemetry.page, registry),
-        settings=HttpSettings(port=settings.http_port),
+        settings=HttpSettings(host=settings.host, port=settings.http_port),
         refused=metrics.refused,
     )
     return grpc_door, http_door

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass
@@ -18,15 +19,17 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Paths and ports of one router.
+    """Paths, address and ports of one router.
 
-    `owners` is a file that the routers of one host share, to divide replicas among them; None
-    where this router has all of them to itself. `router` is its name there.
+    Both doors listen on `host`. `owners` is a file that the routers of one host share, to divide
+    replicas among them; None where this router has all of them to itself. `router` is its name
+    there.
     """
 
     home: Path
     policy: Path
     repository: Path
+    host: str
     grpc_port: int
     http_port: int
     triton_grpc_port: int
@@ -39,8 +42,14 @@ class Settings:
         """Return the settings of `FOREBAY_*` variables, with their defaults.
 
         Raises:
-            SettingsError: a port is no port.
+            SettingsError: a port is no port, or the host no address.
         """
+        host = environ.get("FOREBAY_HOST") or "127.0.0.1"
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            told = "the address that the doors listen on, such as 0.0.0.0 for all"
+            raise SettingsError(f"FOREBAY_HOST is {host!r}; it is {told}") from None
 
         def port(name: str, default: int) -> int:
             said = environ.get(name, str(default))
@@ -52,6 +61,7 @@ class Settings:
             home=Path(environ.get("FOREBAY_HOME", CHECKOUT / ".forebay")),
             policy=Path(environ.get("FOREBAY_POLICY", CHECKOUT / "policies" / "default.yaml")),
             repository=Path(environ.get("FOREBAY_REPOSITORY", CHECKOUT / "model_repository")),
+            host=host,
             grpc_port=port("FOREBAY_GRPC_PORT", 50051),
             http_port=port("FOREBAY_HTTP_PORT", 8080),
             triton_grpc_port=port("FOREBAY_TRITON_GRPC_PORT", 8001),

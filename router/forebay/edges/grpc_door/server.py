@@ -59,6 +59,11 @@ class GrpcSettings:
     """Between telling health NOT_SERVING and taking no more calls."""
     grace_s: float = 10.0
 
+    @property
+    def address(self) -> str:
+        """Return `host:port`; an IPv6 address stands in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def options(self) -> list[tuple[str, int]]:
         """Return the channel arguments that bound a connection."""
 
@@ -141,11 +146,11 @@ class GrpcDoor:
         server = aio.server(options=settings.options(), maximum_concurrent_rpcs=settings.max_calls)
         names = self._register(server)
         try:
-            port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+            port = server.add_insecure_port(settings.address)
         except RuntimeError:
             raise SettingsError(
-                f"the gRPC door cannot listen on {settings.host}:{settings.port}; "
-                "stop what holds the port, or set FOREBAY_GRPC_PORT"
+                f"the gRPC door cannot listen on {settings.address}; "
+                "stop what holds the port, or set FOREBAY_GRPC_PORT or FOREBAY_HOST"
             ) from None
         self._server = server
         await self._tell_health(names)

@@ -149,7 +149,7 @@ class HttpDoor:
             listener.close()
             raise SettingsError(
                 f"the HTTP door cannot listen on {host}:{port}; "
-                "stop what holds the port, or set FOREBAY_HTTP_PORT"
+                "stop what holds the port, or set FOREBAY_HTTP_PORT or FOREBAY_HOST"
             ) from None
         listener.setblocking(False)  # noqa: FBT003 - the socket's own signature
         return listener
