@@ -352,6 +352,35 @@ def test_who_is_promised_nothing_waits_for_a_bounded_time():
     assert isinstance(dict(made.drain(UNPROMISED_WAIT_S))[ticket], Refuse)
 
 
+CHEAP = replace(PLAIN, spill_to="cloud")
+"""Promised nothing, so that a line of prompts is no reason to pay for it."""
+
+
+def test_who_is_promised_nothing_is_not_spilled_for_a_line_of_prompts():
+    made = scene(kv_tokens=100_000, place=Place("local", "local", max_inflight=8))
+    for number in range(8):
+        found = settled(made, ask(CHEAP, prompt=4_000, name=str(number)))
+        assert isinstance(found, Admit), number
+    full = settled(made, ask(CHEAP, name="one more"))
+    assert (type(full), full.reason) == (Spill, Reason.TARGET_FULL), "for a limit it is"
+
+
+def test_who_is_promised_nothing_waits_behind_promises_before_it_is_paid_for():
+    made = scene()
+    place(made, ask(PRIVATE, name="first"))
+    filled(made, 7)
+    ticket, found = place(made, ask(CHEAP))
+    assert found is None
+    assert ticket.leave_s == UNPROMISED_WAIT_S
+    soon, _ = place(made, ask(CHEAP, name="soon", deadline_s=5.0))
+    assert soon.leave_s == 5.0 - CLOUD.expect_ttft_s, "so that the cloud still can"
+    dear, _ = place(made, ask(replace(CHEAP, spill_max_usd=1e-9), name="dear"))
+    assert isinstance(dict(made.drain(soon.leave_s))[soon], Spill)
+    last = dict(made.drain(UNPROMISED_WAIT_S))
+    assert isinstance(last[ticket], Spill)
+    assert isinstance(last[dear], Refuse), "a cloud that is barred makes no wait longer"
+
+
 def test_where_nobody_is_promised_anything_all_may_wait_inside():
     made = scene()
     filled(made, 20)

@@ -41,8 +41,8 @@ MAX_WAITING = 1024
 once."""
 
 UNPROMISED_WAIT_S = 30.0
-"""How long one waits that is promised nothing, may not leave and states no wait, where the slots of
-its engines are kept for those that are promised something."""
+"""How long one waits that is promised nothing and states no wait, where the slots of its engines
+are kept for those that are promised something; only then is it paid for elsewhere."""
 
 REFITS = 8
 """How many engines one call learns the speed of: each takes about a third of a millisecond."""
@@ -286,10 +286,8 @@ class Controller:
             return now_s
         learnt = state.learnt(terms)
         idle = min(one.idle(ask.prompt_tokens) for one in pool.some(now_s))
-        shared = now_s < pool.promised_until_s and terms.wait_s is None and terms.spill_to is None
-        if shared and not terms.promised:
-            last_s, deadline_s = now_s + UNPROMISED_WAIT_S, ask.deadline_s
-            return last_s if deadline_s is None else max(now_s, min(last_s, deadline_s - idle[0]))
+        if not terms.promised and terms.wait_s is None and now_s < pool.promised_until_s:
+            return state.exits.unpromised_s(ask, UNPROMISED_WAIT_S, idle[0], now_s)
         elsewhere = None if terms.spill_to is None else state.pool(terms.spill_to)
         if elsewhere is not None and elsewhere.up(now_s):
             spare = min(pace(ask, one, learnt, now_s) for one in elsewhere.some(now_s))

@@ -117,9 +117,10 @@ def _best(
     """Return the replica with the soonest first token among those that fit, or say why none.
 
     `views` are kept for the next ticket of the same moment. When `binding`, a line of prompts
-    before it is no reason to wait any more, but for one that is promised nothing; until then, who
-    may leave is not held against a replica whose line is long already, and nobody against one that
-    is too slow already. Most of those that wait, wait for one or the other.
+    before it is no reason to go elsewhere, but for one that is promised nothing and would stand
+    before those who are; until then, who may leave is not held against a replica whose line is long
+    already, and nobody against one that is too slow already. Most of those that wait, wait for one
+    or the other.
     """
     ask, place = ticket.ask, state.places[target]
     ticket.why = _anywhere(state, ask, target)
@@ -128,6 +129,7 @@ def _best(
     pool = state.pools[place.pool]
     reserves = pool.reserves(now_s)
     waits = not binding and not ask.terms.stays and waits_here(ask, reserves)
+    waits_inside = ask.terms.promised or not reserves.slots
     held = best = None
     for replica in _with_its_own(pool, ticket, candidates, now_s):
         if (view := views.get(replica)) is None:
@@ -141,7 +143,7 @@ def _best(
             replica.doubted_s = now_s
             continue
         found = look(held, replica, view, place, now_s, reserves=reserves)
-        patience = binding and found.against is Reason.PREFILL_AHEAD and ask.terms.promised
+        patience = binding and found.against is Reason.PREFILL_AHEAD and waits_inside
         if found.against is not None and not patience:
             ticket.why = ticket.why or found.against
             if found.against in TOO_SLOW:

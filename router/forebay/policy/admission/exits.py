@@ -85,6 +85,18 @@ class Exits:
             latest_s = min(latest_s, ask.deadline_s - idle[0])
         return max(now_s, latest_s)
 
+    def unpromised_s(self, ask: Ask, wait_s: float, idle_s: float, now_s: float) -> float:
+        """Return when one that is promised nothing, and waits for `wait_s`, leaves.
+
+        Its client's deadline leaves time for the first token of an idle engine of its own, which
+        takes `idle_s`, or of the cloud that it may leave for.
+        """
+        latest_s, cloud = ask.arrived_s + wait_s, self.clouds.get(ask.terms.spill_to or "")
+        if ask.deadline_s is not None:
+            first_s = idle_s if cloud is None else max(idle_s, cloud.ttft_s())
+            latest_s = min(latest_s, ask.deadline_s - first_s)
+        return max(now_s, latest_s)
+
     def _promised_s(
         self,
         ask: Ask,
