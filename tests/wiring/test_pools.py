@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -68,34 +69,35 @@ async def test_a_scraper_that_breaks_is_not_passed_over(monkeypatch):
         await pool.close()
 
 
-async def test_a_replica_that_is_drained_keeps_what_it_is_and_is_taken_back():
+HERE = ReplicaAddress("127.0.0.1:7")
+
+
+@contextlib.asynccontextmanager
+async def found():
+    """Give a pool that has found one replica, and the replica."""
     clock = LoopClock()
     pool = pool_of(LoopAdmission(Controller([Place("local", "pool")]), clock), clock)
-    here = ReplicaAddress("127.0.0.1:7")
+    pool._found(frozenset({HERE}))
     try:
-        pool._found(frozenset({here}))
-        replica = pool.members[here.address].replica
-        for drain in (True, True, False):
-            pool._found(frozenset({replace(here, drain=drain)}))
-            assert pool.members[here.address].replica is replica
-            assert replica.able(clock.now_s()) is not drain
+        yield pool, pool.members[HERE.address].replica
     finally:
         await pool.close()
+
+
+async def test_a_replica_that_is_drained_keeps_what_it_is_and_is_taken_back():
+    async with found() as (pool, replica):
+        for drain in (True, True, False):
+            pool._found(frozenset({replace(HERE, drain=drain)}))
+            assert pool.members[HERE.address].replica is replica
+            assert replica.able(pool.clock.now_s()) is not drain
 
 
 async def test_where_every_replica_is_drained_the_router_is_not_ready():
-    clock = LoopClock()
-    pool = pool_of(LoopAdmission(Controller([Place("local", "pool")]), clock), clock)
-    here = ReplicaAddress("127.0.0.1:7")
-    try:
-        pool._found(frozenset({here}))
-        replica = pool.members[here.address].replica
-        replica.answered(clock.now_s(), clock.now_s())
+    async with found() as (pool, replica):
+        replica.answered(pool.clock.now_s(), pool.clock.now_s())
         assert pool.unready() is None
-        pool._found(frozenset({replace(here, drain=True)}))
+        pool._found(frozenset({replace(HERE, drain=True)}))
         assert pool.unready() == "every replica of pool is being drained"
-    finally:
-        await pool.close()
 
 
 class Looked:

@@ -149,9 +149,8 @@ class Pool:
     def _found(self, addresses: frozenset[ReplicaAddress]) -> None:
         """Take in who is there now, and let go of who is not."""
         known = {address.address: address for address in addresses}
-        pages = {address.address: address.metrics for address in addresses}
         for name, member in list(self.members.items()):
-            if name not in known or pages[name] != member.address.metrics:
+            if name not in known or known[name].metrics != member.address.metrics:
                 self._leave(name)
         for name in sorted(known.keys() - self.members.keys()):
             self._join(known[name])
