@@ -77,7 +77,8 @@ def gc(
 ) -> None:
     """List what builds left behind and nothing refers to; --remove removes it."""
     beside = repository.resolve().parent / ".forebay" / "builds"
-    places = {scratch or beside, benches_of(scratch) or beside}  # `up` builds beside, whatever HOME
+    # `up` builds beside, whatever FOREBAY_HOME is.
+    places = dict.fromkeys((scratch or beside, benches_of(scratch) or beside))
     left = {one.path: one for bench in places for one in garbage.leftovers(repository, bench)}
     if everything:
         whole = {one.path: one for bench in places for one in garbage.forget(bench)}
