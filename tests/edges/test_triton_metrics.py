@@ -414,7 +414,7 @@ def test_a_connection_that_was_reset_while_idle_is_made_anew():
         reader.close()
         return pages
 
-    server = threading.Thread(target=serve)
+    server = threading.Thread(target=serve, daemon=True)
     server.start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, listener:
         reader = PageReader(f"http://127.0.0.1:{listener.getsockname()[1]}/metrics")
