@@ -51,7 +51,8 @@ async def walked(
     controller, now_s = made.admission.controller, made.clock.now_s()
     for name in replicas[1:]:
         replica = controller.join(ReplicaSpec(name, "local"), now_s)
-        controller.scraped(replica, Scrape(now_s, active=MOST if name in full else 0), 0)
+        # Busier than the one that breaks, which is as idle as those that break are.
+        controller.scraped(replica, Scrape(now_s, active=MOST if name in full else 1), 0)
     while spent and made.retries.spend():
         pass
     events = [event async for event in Corridor(made).run(request(stream=True))]
