@@ -139,7 +139,7 @@ def test_the_router_begins_with_what_it_had_learnt(folder):
         return made.body["spilled"] / made.body["offered"]
 
     usual = away(1.0)
-    assert usual < 0.2
+    assert usual < 0.25
     assert away(20.0) > 0.8, "it thinks its engine slow"
     assert away(1.0, 3.0) > usual, "it distrusts its predictions"
 
@@ -155,7 +155,7 @@ def test_a_first_token_comes_after_the_delay_and_the_prompts_steps(folder):
 def test_what_would_come_after_the_runs_end_is_cut_off_as_in_a_run(folder):
     folder.ran(1.5)
     (point,) = folder.points()
-    brief = replace(point.offered, plan=point.offered.plan.changed(drain_s=0))
+    brief = replace(point.offered, plan=point.offered.plan.model_copy(update={"drain_s": 0}))
     ended = play(brief, point.router, STILL, 1).body["ended"]
     assert ended.keys() == {"served", "unfinished"}
 

@@ -13,6 +13,7 @@ from policy.scene import CHAT, PLAIN, SPEED, ask, place, replica, scene, settled
 from pydantic import ValidationError
 
 from forebay.policy.admission import Coefficients, Controller, Place, ReplicaSpec, Terms
+from forebay.policy.admission.exits import SURE
 from forebay.policy.admission.feedback import (
     AWAY_S,
     ENOUGH,
@@ -100,7 +101,8 @@ def test_a_new_router_begins_with_the_same_speeds_margins_and_lengths(speed, lea
         for one, other in ((now.ttft, was.ttft), (now.rate, was.rate)):
             assert one.factor(0.0) == pytest.approx(other.factor(0.0), rel=1e-9)
         assert (now.output_tokens, now.mean_tokens) == (was.output_tokens, was.mean_tokens)
-        assert now.lengths() == was.lengths()
+        for share in SURE:
+            assert now.length(share) == was.length(share)
 
 
 @given(before=memories, learnt=classes)
@@ -240,8 +242,8 @@ def test_a_class_keeps_the_attainment_of_todays_policy_and_knows_its_longest_ans
     made.state.memory = Memory(classes={"chat": CLASS})
     learnt = made.state.learnt(Terms("chat", attainment=0.5))
     assert learnt.attainment == 0.5
-    assert learnt.lengths()[1] == CLASS.output_tokens
-    assert made.state.learnt(Terms("other")).lengths()[1] == math.inf
+    assert learnt.length(0.99) == CLASS.output_tokens
+    assert made.state.learnt(Terms("other")).length(0.99) == math.inf
 
 
 # ---- what is refused ---------------------------------------------------------------------

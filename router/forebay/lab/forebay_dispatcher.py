@@ -3,7 +3,7 @@
 Not a copy of the policy and not a model of it: the same controller, told the same things as the
 router's event loop tells it. One thing is told more coarsely: the stream that times an engine's
 steps reports each segment of them, which is up to 64, every other one now and then, since its
-tokens only add up.
+tokens only add up; all of them before each decision where the count of their tokens may decide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from forebay.policy.admission.controller import Controller
 from forebay.policy.admission.terms import Ask, Place, ReplicaSpec, Terms
-from forebay.values import Admit, Refuse, Spill
+from forebay.values import Admit, Reason, Refuse, Spill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from forebay.values import Placement, Scrape
 
 LOCAL, CLOUD = "local", "cloud"
+
+NO_END = 1 << 40
+"""The longest prompt that a target without bounds takes, in tokens."""
 
 _SWEEP_SEGMENTS = 32
 """Segments of an engine after which all its streams report."""
@@ -57,6 +60,7 @@ class Forebay:
             number: self.controller.join(spec, 0.0) for number, spec in known.replicas
         }
         self._numbers = {spec.name: number for number, spec in known.replicas}
+        self._room_tokens = max((spec.kv_tokens for _, spec in known.replicas), default=NO_END)
         self._tickets: dict[Job, Ticket] = {}
         self._jobs: dict[Ticket, Job] = {}
         self._segments = dict.fromkeys(self._replicas, 0)
@@ -79,9 +83,7 @@ class Forebay:
             self._progress(stage, self._jobs[probe], probe)
         self._segments[replica] += 1
         if self._segments[replica] % _SWEEP_SEGMENTS == 0:
-            for job in stage.engines[replica].streams:
-                if (ticket := self._tickets.get(job)) is not None and ticket.first_s is not None:
-                    self._progress(stage, job, ticket)
+            self._report(stage, replica)
 
     def first_token(self, stage: Stage, job: Job) -> None:
         """Report it."""
@@ -150,10 +152,16 @@ class Forebay:
             prompt_tokens=job.input_tokens,
             max_tokens=job.max_tokens,
             arrived_s=job.arrived_s,
+            room_tokens=self._room_tokens - job.max_tokens if target == LOCAL else NO_END,
             avoid=avoid,
         )
         ticket = self.controller.ask(ask, stage.now_s)
         self._tickets[job], self._jobs[ticket] = ticket, job
+
+    def _report(self, stage: Stage, replica: int) -> None:
+        for job in stage.engines[replica].streams:
+            if (ticket := self._tickets.get(job)) is not None and ticket.first_s is not None:
+                self._progress(stage, job, ticket)
 
     def _progress(self, stage: Stage, job: Job, ticket: Ticket) -> None:
         if job.where is None or job.where < 0:
@@ -164,6 +172,9 @@ class Forebay:
 
     def _drain(self, stage: Stage) -> None:
         self._lose_patience(stage)
+        for number, replica in self._replicas.items():
+            if replica.strains:  # how many tokens each of its streams has had decides there
+                self._report(stage, number)
         while decided := self.controller.drain(stage.now_s):
             for ticket, placement in decided:
                 self._obey(stage, ticket, placement)
@@ -198,6 +209,10 @@ class Forebay:
         elif isinstance(placement, Refuse):
             # The controller is done with it already: there is no end to tell it of.
             del self._jobs[self._tickets.pop(job)]
-            stage.refuse(job)
+            too_long = placement.reason is Reason.PROMPT_TOO_LONG
+            if too_long and stage.promises[job.label].may_spill:
+                self._ask(stage, job, CLOUD)  # it climbs, as in the router
+            else:
+                stage.refuse(job)
         else:
             raise AssertionError(f"{placement!r} is no final decision")

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from forebay.policy.admission.outside import Outside
     from forebay.policy.admission.terms import Ask, Outcome, Place
 
-SURE = (0.995, 0.99, 0.95, 0.9, 0.5)
+SURE = (0.995, 0.99, 0.98, 0.97, 0.95, 0.9, 0.75, 0.5)
 """Quantiles of a cloud's latency that a request leaves in time for: the first that still can be.
 
-With each goes a length of answer, the longest first (`ClassFeedback.lengths`): what a class
-promises for a whole answer may be too short for its longest ones, wherever they are made.
+They lie close, for where one just cannot be kept the request waits for the next, and what lies
+between them is lost. With each goes a length of answer, the longest first (`ClassFeedback.length`):
+what a class promises for a whole answer may be too short for its longest ones, wherever they are
+made.
 """
 
 PACE_WAIT_S = 1.0
@@ -112,7 +114,8 @@ class Exits:
             if leave_s is not None and leave_s - HANDOVER_S > now_s:
                 return leave_s - HANDOVER_S
         if cloud is not None and spill_to is not None and self._open(ask, learnt, spill_to, now_s):
-            for share, tokens in zip(SURE, learnt.lengths(), strict=True):
+            for share in SURE:
+                tokens = learnt.length(share)
                 leave_s = _last_s(ask, tokens, cloud.ttft_s(share), cloud.tpot_s(share))
                 if leave_s is not None and leave_s > now_s:
                     return leave_s

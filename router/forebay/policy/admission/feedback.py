@@ -24,6 +24,10 @@ SHARE = 0.6
 ENOUGH = 400
 """Answers after which their lengths are believed: the first to end are the short ones."""
 
+USUAL, LONGEST = 0.9, 0.99
+"""Who is to be begun in time no more surely than the first has an answer of the usual length, from
+the second on one of the longest."""
+
 BURST, BURST_S = 5, 1.0
 """Misses that count of so long a time."""
 
@@ -100,14 +104,17 @@ class ClassFeedback:
         left = _left(self.away_s, now_s)
         return self.mean_tokens + (self.output_tokens - self.mean_tokens) * left
 
-    def lengths(self) -> tuple[float, float, float, float, float]:
-        """Return tokens that an answer may take, from the very longest to the usual.
+    def length(self, share: float) -> float:
+        """Return how many tokens an answer may take, to be begun in time so surely (0-1).
 
-        While few were seen nothing bounds the longest.
+        From the very longest to the usual; while few were seen nothing bounds the longest.
         """
-        known = self.answers >= ENOUGH
-        longest = self.output_tokens if known else float("inf")
-        return 2.0 * longest, longest, self.output_tokens, self.mean_tokens, self.mean_tokens
+        if share <= USUAL:
+            return self.mean_tokens
+        if share < LONGEST:
+            return self.output_tokens
+        longest = self.output_tokens if self.answers >= ENOUGH else math.inf
+        return longest if share <= LONGEST else 2.0 * longest
 
     def placed(self, *, spilled: bool) -> None:
         """Take in that a request was placed, here or elsewhere."""

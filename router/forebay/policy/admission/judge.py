@@ -155,6 +155,8 @@ def look(
         against = Reason.DEADLINE_AT_RISK
     elif _late(held, view, ttft_s, tpot_s) or _harms(ask, view, tpot_s):
         against = Reason.SLO_AT_RISK
+    elif replica.breaks(view, prefill, now_s, fair=ask.terms.stays):
+        against = Reason.SLO_AT_RISK  # not its own, but that of a stream which bears no more yet
     elif view.empties and not ask.terms.stays:
         against = Reason.SLO_AT_RISK  # not its own, but that of the one for whom it empties
     elif long_line(view) and waits_here(ask, reserves):

@@ -89,11 +89,15 @@ class View(NamedTuple):
     tpot_spread: float
     empties: bool
 
+    def taking_in(self, prompts: float) -> tuple[float, float]:
+        """Return the steps that take in so many prompt tokens, and their seconds."""
+        steps = max(1.0, math.ceil(prompts / self.room))
+        return steps, steps * self.step_s + self.d_s * prompts
+
     def ahead_s(self, prompt_tokens: int, prefill: int) -> tuple[float, float]:
         """Return TTFT and TPOT from now on of one more prompt, `prefill` of it not cached."""
-        prompts = self.backlog + prefill
-        steps = max(1.0, math.ceil(prompts / self.room))
-        ttft_s = self.begins_s + steps * self.step_s + self.d_s * prompts
+        _, took_s = self.taking_in(self.backlog + prefill)
+        ttft_s = self.begins_s + took_s
         share = min(BUSIEST, (self.prompts_per_s + prefill / ARRIVALS_S) * self.d_s)
         return ttft_s, (self.alone_s + self.c_s * prompt_tokens) / (1.0 - share)
 
@@ -285,6 +289,40 @@ class Replica:
             tpot_spread=self.tpot_spread,
             empties=self.kept_for is not None and self.empties,
         )
+
+    @property
+    def strains(self) -> bool:
+        """Whether a step full of prompt tokens is longer than a pace that is kept for a stream."""
+        c = self.coefficients
+        return c.a_s + c.d_s * self.spec.step_tokens > self.tightest_s
+
+    def breaks(self, view: View, prefill: int, now_s: float, *, fair: bool) -> bool:
+        """Return whether a stream would lose its pace while `prefill` more tokens are taken in.
+
+        Meanwhile each step brings it a token and takes as long as the prompts in it do. What was
+        faster before makes up for that, so that a stream can bear the longer prompts the more
+        tokens it has had; an answer that ended then would have kept its promise. With `fair` the
+        promise is what counts, and else what is kept of it for errors.
+        """
+        if self.tightest_s == math.inf:
+            return False
+        steps, took_s = view.taking_in(view.backlog + prefill)
+        if took_s <= steps * self.tightest_s:
+            return False
+        for ticket in self.running:
+            pace_s = ticket.ask.terms.tpot_s if fair else ticket.tight_s
+            if pace_s is None or ticket.first_s is None:
+                continue
+            if now_s - ticket.first_s + took_s > pace_s * (ticket.tokens - 1 + steps):
+                return True
+        for ticket in self.line.pending:
+            pace_s = ticket.ask.terms.tpot_s if fair else ticket.tight_s
+            if pace_s is None:
+                continue
+            steps, took_s = view.taking_in(self.line.sent - ticket.mark + prefill)
+            if took_s > pace_s * steps:
+                return True
+        return False
 
     def idle(self, prompt_tokens: int) -> tuple[float, float]:
         """Return TTFT and TPOT that a prompt would find were nobody else there."""
