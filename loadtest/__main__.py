@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import sys
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -18,7 +20,7 @@ from loadtest import plan as plans
 from loadtest.fitted import FitName, compare
 from loadtest.fitted_pages import worst_off, write_fitted
 from loadtest.fitted_record import points as points_of
-from loadtest.outcome import Outcome, to_json
+from loadtest.lines import Lines
 from loadtest.pages import again, markdown, write
 from loadtest.prompts import PromptsError
 from loadtest.report import report
@@ -31,6 +33,7 @@ from loadtest.traces import TraceError
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from loadtest.outcome import Outcome
     from loadtest.plan import Door, Plan
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -72,9 +75,30 @@ async def told_zero_s(stop: asyncio.Event) -> float | None:
     return float(line)
 
 
+def writable(folder: Path) -> None:
+    """Make a folder before a run whose outcomes are to lie there.
+
+    Raises:
+        PlanError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise plans.PlanError(f"{folder}: cannot be written to: {error.strerror}") from error
+
+
+def more_sockets() -> None:
+    """Let this process open as many as it may: each request in flight over HTTP holds one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 @click.group()
 def main() -> None:
     """Load tests against a running router; exit status 0: SLOs kept, 1: not, 2: wrong use."""
+    more_sockets()
 
 
 @main.command()
@@ -88,6 +112,8 @@ def main() -> None:
 def run(*, plan_file: Path, out: Path | None, as_json: bool, **said: Any) -> None:
     """Run PLAN_FILE, write its report, and exit by its SLOs."""
     plan = read(plan_file, **said)
+    folder = out or plans.ROOT / "build" / "loadtest" / plan.name
+    writable(folder)
     total = [0]
 
     def tell(_: Outcome) -> None:
@@ -99,7 +125,6 @@ def run(*, plan_file: Path, out: Path | None, as_json: bool, **said: Any) -> Non
     ran = drive(run_plan(plan, tell=tell, begin=lambda: stoppable(stop), stop=stop))
     measured = {"loop_late_ms": ran.loop_late_ms, "busy": ran.busy}
     made = report(plan, ran.outcomes, until_s=ran.stopped_s, **measured)
-    folder = out or plans.ROOT / "build" / "loadtest" / plan.name
     written = write(made, folder)
     print(json.dumps(made.body) if as_json else markdown(made))
     print("\n".join(f"wrote {path}" for path in written), file=sys.stderr)
@@ -122,15 +147,16 @@ def generate(*, plan_file: Path, only: Door | None, zero_told: bool, **said: Any
     """
     plan = read(plan_file, **said)
     stop = asyncio.Event()
-
-    def tell(outcome: Outcome) -> None:
-        print(json.dumps(to_json(outcome)), flush=True)
+    lines = Lines(sys.stdout)
 
     async def begin() -> float | None:
         await stoppable(stop)
         return await told_zero_s(stop) if zero_told else None
 
-    ran = drive(run_plan(plan, door=only, tell=tell, begin=begin, stop=stop))
+    try:
+        ran = drive(run_plan(plan, door=only, tell=lines.put, begin=begin, stop=stop))
+    finally:
+        lines.close()
     late_ms = [round(late, 2) for late in ran.loop_late_ms]
     print(json.dumps({"loop_late_ms": late_ms, "busy": ran.busy}), flush=True)
 
@@ -148,10 +174,20 @@ def report_again(*, outcomes: Path, plan_file: Path | None, out: Path) -> None:
 
 
 @main.command()
-@click.option("--seconds", default=10.0, show_default=True, help="of each step")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="of each step"
+)
 @click.option("--door", type=click.Choice(["grpc", "openai"]), default="grpc", show_default=True)
-@click.option("--tokens", default=32, show_default=True, help="of each answer")
-@click.option("--gap-ms", default=0.0, show_default=True, help="between the tokens of an answer")
+@click.option(
+    "--tokens", type=click.IntRange(1, 1000), default=32, show_default=True, help="of each answer"
+)
+@click.option(
+    "--gap-ms",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="between the tokens of an answer",
+)
 def limits(*, seconds: float, door: Door, **said: Any) -> None:
     """Find the highest load this generator offers on one core before it falls behind."""
     for line in limits_of.climb(door, seconds=seconds, drive=drive, **said):

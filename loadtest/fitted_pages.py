@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from loadtest.pages import markdown_row
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -90,7 +92,7 @@ def worst_off(compared: Sequence[Compared], fit: FitName) -> float:
 
 def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     rows = (columns, ["---"] * len(columns), *lines)
-    return [f"| {' | '.join(cells)} |" for cells in rows]
+    return [markdown_row(cells) for cells in rows]
 
 
 def _line(one: Compared, fit: FitName) -> list[str]:

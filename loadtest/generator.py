@@ -35,8 +35,9 @@ LEAD_S = 0.5
 """From the generator's start to the run's zero: the first request must not be late already."""
 
 
-BUSY_S = 5.0
-"""How long the stretches are of which the busiest is told: a spike drowns in a whole run's mean."""
+BUSY_S, BUSY_LEAST_S = 5.0, 1.0
+"""How long the stretches are of which the busiest is told: a spike drowns in a whole run's mean.
+The last one counts if it is no shorter than the second."""
 
 
 class _Load:
@@ -57,8 +58,9 @@ class _Load:
             self._begin()
 
     def most(self) -> float:
-        """Return the busiest stretch's share; of a run too short for one, its own."""
-        return max(self._shares, default=self._share())
+        """Return the busiest stretch's share."""
+        whole = time.monotonic() - self._began[0] >= BUSY_LEAST_S or not self._shares
+        return max([*self._shares, *([self._share()] if whole else [])])
 
     def _begin(self) -> None:
         self._began = time.monotonic(), time.process_time(), time.thread_time()

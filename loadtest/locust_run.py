@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from loadtest.report import report
+from loadtest.report import percentiles, report
 
 if TYPE_CHECKING:
     import subprocess
@@ -27,7 +27,8 @@ class Run:
         """Whether Locust has not yet told that the test starts: it asks the shape first."""
         self.plan: Plan | None = None
         self.outcomes: list[Outcome] = []
-        self.loop_late_ms: list[float] = []
+        self.loop_late_ms: dict[str, list[float]] = {}
+        """By door: each has a generator of its own."""
         self.busy: float | None = None
         self.arguments: list[str] = []
         self.generators: dict[str, subprocess.Popen[str]] = {}
@@ -62,11 +63,16 @@ class Run:
         """Return the report of what is answered, of what was due before a moment."""
         if self.plan is None:
             return None
+        latest = max(self.loop_late_ms.values(), key=_p99, default=[])
         return report(
             self.plan.through(self.generators.keys()),
             self.outcomes,
-            loop_late_ms=self.loop_late_ms,
+            loop_late_ms=latest,
             busy=self.busy,
             until_s=until_s,
             broken_off=self.broken_off,
         )
+
+
+def _p99(late_ms: list[float]) -> float:
+    return percentiles(late_ms)["p99"] or 0.0

@@ -127,7 +127,7 @@ class Door(User):
             return
         if "loop_late_ms" in said:
             RUN.told.add(self.door)
-            RUN.loop_late_ms += said["loop_late_ms"]
+            RUN.loop_late_ms[self.door] = said["loop_late_ms"]
             RUN.busy = max(RUN.busy or 0.0, said["busy"])
             return
         outcome = of_json(said)

@@ -36,10 +36,14 @@ class OpenAISender:
     """Sends jobs to one router's HTTP door."""
 
     def __init__(self, url: str) -> None:
-        split = urlsplit(url)
+        try:
+            split = urlsplit(url)
+            self._port = split.port or 80
+        except ValueError:
+            split = urlsplit("")
         if split.scheme != "http" or split.hostname is None:
             raise PlanError(f"the HTTP door is at {url}, which is no address like http://HOST:PORT")
-        self._host, self._port = split.hostname, split.port or 80
+        self._host = split.hostname
         self._path = f"{split.path.rstrip('/')}/v1/chat/completions"
 
     async def ready(self, within_s: float = 10.0) -> bool:
@@ -48,8 +52,9 @@ class OpenAISender:
         until_s = loop.time() + within_s
         while loop.time() < until_s:
             try:
-                _, writer = await asyncio.open_connection(self._host, self._port)
-            except OSError:
+                async with asyncio.timeout_at(until_s):
+                    _, writer = await asyncio.open_connection(self._host, self._port)
+            except OSError:  # a timeout is one, too
                 await asyncio.sleep(0.1)
             else:
                 writer.close()

@@ -65,6 +65,12 @@ class Outcome:
         return any(move.move == "spill" for move in self.moves)
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether it was answered elsewhere than at its first target, and by no weaker one."""
+        moved = len(self.moves) > 1 and self.moves[-1].move != "downgrade"
+        return self.spilled or (moved and self.target != self.moves[0].target)
+
+    @property
     def tpot_ms(self) -> float | None:
         """(E2E - TTFT) / (n - 1); None for fewer than two tokens.
 

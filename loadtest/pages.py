@@ -81,7 +81,10 @@ def again(outcomes: Path, plan: Plan | None = None) -> Report:
             or of a part of it.
     """
     path = outcomes.with_name(RUN)
-    said = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    try:
+        said = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise PlanError(f"{path}: is no run: {error}") from error
     if plan is None and not said:
         raise PlanError(f"there is no {path}, so say by which plan: --plan FILE")
     ran = Plan.model_validate(said["plan"]) if said else None
@@ -91,6 +94,11 @@ def again(outcomes: Path, plan: Plan | None = None) -> Report:
         raise PlanError(
             f"{outcomes} begins after a warm-up of {ran.warmup_s:g} s, and the plan judges from "
             f"{plan.warmup_s:g} s on"
+        )
+    if ran is not None and plan.duration_s > ran.duration_s:
+        raise PlanError(
+            f"{outcomes} is of a run of {ran.duration_s:g} s, and the plan judges one of "
+            f"{plan.duration_s:g} s"
         )
     return remade(
         plan, _read(outcomes, plan), until_s=said.get("until_s"), **said.get("generator", {})
@@ -287,8 +295,13 @@ def _number(value: float) -> str:
 
 
 def _markdown_rows(columns: Sequence[str], rows: Rows) -> list[str]:
-    head = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
-    return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
+    head = [markdown_row(columns), f"|---{'|---:' * (len(columns) - 1)}|"]
+    return [*head, *(markdown_row(row) for row in rows)]
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return a line of a Markdown table; what would end a cell or the line is escaped."""
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _html_rows(columns: Sequence[str], rows: Rows) -> str:

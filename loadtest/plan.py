@@ -5,6 +5,7 @@ What is wrong in a file is told by line and column, with the nearest known key.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -214,7 +215,20 @@ class Plan(Strict):
             raise ValueError("arrivals replay a trace, so list at least one file in traces")
         if self.warmup_s >= self.duration_s:
             raise ValueError("warmup_s leaves nothing of duration_s to judge")
+        for name in ("timeout_s", "drain_s"):
+            if 1000 * getattr(self, name) < self.longest_ms:
+                raise ValueError(
+                    f"a class promises an answer within {self.longest_ms / 1000:g} s, and {name} "
+                    f"is {getattr(self, name):g}: one that keeps it could be cut off before; "
+                    f"raise {name}"
+                )
         return self
+
+    @property
+    def longest_ms(self) -> float:
+        """The latest moment that is promised for a first token or a whole answer; 0 for none."""
+        promised = (limit for one in self.classes for limit in (one.slo.ttft_ms, one.slo.e2e_ms))
+        return max((limit for limit in promised if limit is not None), default=0.0)
 
     @property
     def by_name(self) -> dict[str, Class]:
@@ -246,13 +260,18 @@ class Plan(Strict):
         return self.changed(classes=kept) if kept else self
 
     def stretched(self, factor: float) -> Plan:
-        """Return the plan with every latency that is promised a multiple of what it was."""
+        """Return the plan with every latency that is promised a multiple of what it was.
+
+        Where that is later, requests are waited for by as much longer.
+        """
         classes = [one.model_dump() for one in self.classes]
         for one in classes:
             for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
                 if one["slo"][name] is not None:
                     one["slo"][name] = round(one["slo"][name] * factor)
-        return self.changed(classes=classes)
+        wider = max(1.0, factor)
+        timeout_s, drain_s = (math.ceil(one * wider) for one in (self.timeout_s, self.drain_s))
+        return self.changed(classes=classes, timeout_s=timeout_s, drain_s=drain_s)
 
     def changed(self, **fields: object) -> Plan:
         """Return the plan with other values, checked again.

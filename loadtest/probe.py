@@ -17,6 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from loadtest.arrivals import stream
 from loadtest.prompts import TOKENIZER, corpus
+from loadtest.sweep_plan import PROBED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,8 +67,14 @@ async def probe(address: str, said: Probe, seed: int) -> Probed:
             async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
                 for _ in range(said.clients):
                     group.create_task(client())
-        except (TimeoutError, ExceptionGroup) as error:
-            raise ProbeError(f"the bare engine at {address} does not answer: {error}") from error
+        except TimeoutError as error:
+            raise ProbeError(
+                f"the bare engine at {address} did not answer within {LIMIT_S:g} s"
+            ) from error
+        except ExceptionGroup as error:
+            why = error.exceptions[0]
+            said = why.details() if isinstance(why, aio.AioRpcError) else str(why)
+            raise ProbeError(f"the bare engine at {address} does not answer: {said}") from error
         took_s = time.monotonic() - began_s
     made = len(raws) * said.output_tokens
     return Probed(round(made / took_s, 1), round(float(np.median(firsts_ms)), 1))
@@ -92,7 +99,7 @@ async def _one(call: Any, raw: bytes) -> float:
 
 def _prompts(said: Probe, seed: int) -> list[list[int]]:
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
-    draw, text = stream(f"probe/{seed}"), corpus("gsm8k_even")
+    draw, text = stream(f"probe/{seed}"), corpus(PROBED)
     return [
         tokenizer.encode(text.cut(2 * said.prompt_tokens, draw)).ids[: said.prompt_tokens]
         for _ in range(said.requests)

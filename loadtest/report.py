@@ -99,7 +99,7 @@ def report(
         "generator": _generator(judged, plan.lag_ms, told),
     }
     body["usd"] = sum(one["usd"] for one in body["spend"].values())
-    body["unpriced"] = sorted({o.target for o in judged if o.spilled} - plan.prices.keys())
+    body["unpriced"] = sorted({o.target for o in judged if o.elsewhere} - plan.prices.keys())
     held = tuple(checks(plan, body))
     body["checks"] = [asdict(one) for one in held]
     body["passed"] = all(one.passed for one in held)
@@ -259,7 +259,11 @@ def prediction(outcomes: Sequence[Outcome]) -> Figures:
 
 def _generator(outcomes: Sequence[Outcome], bound_ms: float, told: Generator) -> Figures:
     """Return how the generator kept up; a loop or a share that nobody measured has not."""
-    lag = percentiles([(o.sent_s - o.scheduled_s) * 1000 for o in outcomes])
+    lags: dict[str, list[float]] = {"": []}
+    for o in outcomes:
+        lags.setdefault(o.door, []).append((o.sent_s - o.scheduled_s) * 1000)
+    # Of the worst door: in one figure for all a door that is always late drowns.
+    lag = max(map(percentiles, lags.values()), key=lambda one: one["p99"] or 0.0)
     late = percentiles(told.loop_late_ms)
     busy = None if told.busy is None else round(told.busy, 3)
     measured = late["p99"] is not None and busy is not None

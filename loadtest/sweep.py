@@ -46,6 +46,11 @@ POOL_RPS = 50.0
 WARM_UP = "warmup.jsonl"
 """Beside a point's outcomes those that are not judged: their requests were in the engine, too."""
 
+SERVED = frozenset({"served", "hung_up"})
+
+LOST_MOST = 0.02
+"""Of the closed loop's requests no greater share may fail, or what is left measures nothing."""
+
 FILLING = 1 / 6
 """The part of the closed loop's time that is not counted."""
 
@@ -211,25 +216,29 @@ def _capacity(work: _Work, tell: Callable[[str], None]) -> Row:
             plan = plans_at(plan, POOL_RPS)
             ran = drive(fill(plan, clients=asked.clients, duration_s=asked.for_s))
             after = drive(probe(stack.triton, said.probe, 1))
+            if not stack.same_triton():
+                raise SweepError("capacity: Triton restarted meanwhile; run the same command again")
     except (StackError, ProbeError) as error:
         raise SweepError(f"capacity: {error}") from error
     work.learns(None, place)
     # The first part fills the batch; what ends after the time ends in a batch that empties.
     from_s = asked.for_s * FILLING
-    served = [
-        o
-        for o in ran.outcomes
-        if o.ended in ("served", "hung_up")
-        and from_s <= o.scheduled_s + o.e2e_ms / 1000 < asked.for_s
-    ]
+    within = [o for o in ran.outcomes if from_s <= o.scheduled_s + o.e2e_ms / 1000 < asked.for_s]
+    served = [o for o in within if o.ended in SERVED]
     if not served:
         raise SweepError(f"capacity: nothing was answered in time; the first: {ran.outcomes[:1]}")
+    lost = [o for o in within if o.ended not in SERVED]
+    if len(lost) > LOST_MOST * len(within):
+        raise SweepError(
+            f"capacity: {len(lost)} of {len(within)} requests were not served, so this is no "
+            f"engine's capacity; the first: {lost[0].code} {lost[0].reason}".rstrip()
+        )
     return {
         "policy": one.name,
         "requests_per_s": len(served) / (asked.for_s - from_s),
         "tokens_per_s": sum(o.completion_tokens for o in served) / (asked.for_s - from_s),
         "clients": asked.clients,
-        "not_served": sum(o.ended not in ("served", "hung_up") for o in ran.outcomes),
+        "not_served": sum(o.ended not in SERVED for o in ran.outcomes),
         "probe_before": asdict(before),
         "probe_after": asdict(after),
         "probe_moved": round(moved(before, after), 3),

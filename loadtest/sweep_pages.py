@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from loadtest.charts import Chart, Series, svg
-from loadtest.pages import STYLE
+from loadtest.pages import STYLE, markdown_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,10 +28,10 @@ COLUMNS = (
     "goodput/s",
     "spilled",
     "USD/1000",
-    "refused",
+    "not served",
     "TTFT p99 ms",
     "TPOT p99 ms",
-    "|predicted-observed| TTFT p50/p90 ms",
+    "TTFT error p50/p90 ms",
     "engine's speed, of its capacity's (each)",
 )
 
@@ -46,7 +46,8 @@ def write_sweep(
         f"1x: {_capacity_note(capacities)}. "
         f"{said.point_s:g} s a point, the first {said.warmup_s:g} s of which "
         f"are not judged; {said.repetitions} repetitions. Percentiles are of those that had a "
-        "first token; attainment and goodput are of all offered."
+        "first token; attainment and goodput are of all offered, those not served too. TTFT error "
+        "is |predicted - observed|."
     )
     text = "\n".join(
         [
@@ -54,9 +55,9 @@ def write_sweep(
             "",
             head,
             "",
-            f"| {' | '.join(COLUMNS)} |",
+            markdown_row(COLUMNS),
             f"|{'---|' * len(COLUMNS)}",
-            *(f"| {' | '.join(line)} |" for line in lines),
+            *(markdown_row(line) for line in lines),
             "",
             *_void_lines(void),
             "",
@@ -105,11 +106,16 @@ def _line(rows: Sequence[Row]) -> list[str]:
         f"{_mean(rows, lambda row: row['goodput_rps']):.2f}",
         f"{_mean(rows, lambda row: row['spilled'] / max(row['offered'], 1)):.1%}",
         f"{_mean(rows, lambda row: 1000 * row['spill_usd'] / max(row['offered'], 1)):.4f}",
-        f"{_mean(rows, lambda row: row['refused'] / max(row['offered'], 1)):.1%}",
+        f"{_mean(rows, _not_served):.1%}",
         _p99(rows, "ttft_ms"),
         _p99(rows, "tpot_ms"),
         predicted,
     ]
+
+
+def _not_served(row: Row) -> float:
+    """Return the share of the offered that was refused, failed or cut off."""
+    return float((row["refused"] + row["failed"]) / max(row["offered"], 1))
 
 
 def _p99(rows: Sequence[Row], figure: str) -> str:

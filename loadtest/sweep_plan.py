@@ -12,6 +12,7 @@ from enginebuild.errors import SpecError
 from enginebuild.strict import Strict, read_file
 from loadtest import plan as plans
 from loadtest.plan import ROOT, Count, PlanError, PositiveSeconds, Price, Seconds, Share
+from loadtest.prompts import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
     from loadtest.plan import Plan
 
-CODE = ("router", "loadtest", "model_repository")
+CODE = ("router", "loadtest", "model_repository", "engines")
 """Folders whose Python serves a point, offers it or judges it."""
+
+PROBED = "gsm8k_even"
+"""The corpus that the probe's prompts are cut from."""
 
 ENGINE = ROOT / "model_repository" / "tensorrt_llm" / "1" / "engine" / "engine.json"
 """What was built: the manifest has the hashes of all of it."""
@@ -101,9 +105,16 @@ class Sweep(Strict):
     @model_validator(mode="after")
     def _agrees(self) -> Sweep:
         names = [one.name for one in self.policies]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the policy {twice} is here twice")
         if self.capacity.policy not in names:
             raise ValueError(
                 f"capacity.policy is {self.capacity.policy}; the policies are {', '.join(names)}"
+            )
+        if self.by_name[self.capacity.policy].cloud and self.capacity.requests_per_s is None:
+            raise ValueError(
+                f"capacity.policy is {self.capacity.policy}, which has a cloud: what that answers "
+                "is no capacity of the engine; name one with cloud: false"
             )
         said = {load for one in self.policies for load in one.loads or ()}
         if odd := said - set(self.loads):
@@ -153,14 +164,16 @@ class Point(Strict):
 def version(said: Sweep, one: Configuration) -> str:
     """Return a hash of all that a point under a policy depends on, but its load and its seed.
 
-    That is the plan and its traces, the policy, the engine as it was built, and the code of all
-    that serves, offers and judges a point.
+    That is the plan with its traces and prompts, the policy, the engine as it was built, and the
+    code of all that serves, offers and judges a point.
     """
     content = hashlib.sha256(said.model_dump_json(exclude=_NOT_OF_A_POINT).encode())
     content.update(one.model_dump_json(exclude={"loads"}).encode())
-    traces = [ROOT / path for path in plans.load(ROOT / said.plan).traces]
+    plan = plans.load(ROOT / said.plan)
+    texts = sorted({PROBED, *(kind.prompts for kind in plan.classes)})
+    offered = [*(ROOT / path for path in plan.traces), *(FOLDER / f"{one}.jsonl" for one in texts)]
     code = [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
-    for path in (ROOT / said.plan, ROOT / one.policy, ENGINE, *traces, *code):
+    for path in (ROOT / said.plan, ROOT / one.policy, ENGINE, *offered, *code):
         if path.is_file():
             name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
             content.update(name.as_posix().encode() + path.read_bytes())

@@ -96,6 +96,8 @@ class _Classes:
             for one in plan.classes
             if one.trace is not None
         }
+        if empty := next((name for name, found in self._rows.items() if not found), None):
+            raise PlanError(f"plan {plan.name}: the trace {empty} holds no request")
         self._pick, self._lengths, self._text, self._people = (
             stream(f"{plan.seed}/{concern}") for concern in ("class", "lengths", "text", "people")
         )

@@ -91,6 +91,30 @@ def test_people_get_a_table_and_drawings(files):
     assert "LP bound" in (files / "plots" / "spill.svg").read_text()
 
 
+def test_answers_that_are_cut_are_counted(files):
+    (files / "one.csv").write_text("at,in,out\n1,5,900\n2,5,200\n3,5,201\n")
+    argv = ["--scenario", "scenario.yaml", "--trace", "one.csv", "--policies", "fifo", "--json"]
+    result = ran(files, *argv, "--loads", "1")
+    assert "2 of 3 answers are longer than the scenario's max_tokens, 200" in result.stderr
+    assert json.loads(result.stdout)["answers_cut"] == 2
+
+
+def test_a_trace_of_the_scenario_has_its_mix_whatever_another_of_its_name_has(files):
+    (files / "mon").mkdir()
+    (files / "tue").mkdir()
+    for day in ("mon", "tue"):
+        (files / day / "r.csv").write_text((files / "one.csv").read_text())
+    whole = WHOLE | {
+        "traces": [{"file": "mon/r.csv", "mix": "talk"}, {"file": "tue/r.csv", "mix": "work"}],
+        "mixes": WHOLE["mixes"] | {"talk": {"chat": 1.0}, "work": {"batch": 1.0}},
+    }
+    (files / "scenario.yaml").write_text(yaml.safe_dump(whole))
+    argv = ["--scenario", "scenario.yaml", "--policies", "fifo", "--loads", "1", "--json"]
+    for day, label in (("mon", "chat"), ("tue", "batch")):
+        row = json.loads(ran(files, *argv, "--trace", f"{day}/r.csv").stdout)["rows"][0]
+        assert set(row["attainment_by_class"]) == {label}
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -101,7 +125,11 @@ def test_people_get_a_table_and_drawings(files):
         (["--policies", "fifo,magic"], "no policy 'magic'"),
         (["--columns", "arrival=t"], "no column map"),
         (["--seeds", "0"], "not in the range"),
-        (["--disturb", "flood"], "no disturbance 'flood'; there are dies"),
+        (["--disturb", "flood"], "no disturbance 'flood'; there are dearer, dies"),
+        (
+            ["--disturb", "dearer", "--policies", "forebay,cap"],
+            "'dearer' gives a budget, which cap does not keep",
+        ),
         (["--engine-form", "cubic"], "no engine 'cubic'"),
         (["--search", "1"], "--search needs --oracles"),
         (
@@ -129,6 +157,10 @@ def test_wrong_use_is_told_in_a_sentence(files, argv, said):
         ({"mixes": {"other": {"chat": 0.5, "vip": 0.5}}}, "'vip', which is no class"),
         ({"classes": {"chat": {"tpot_ms": 10}}}, "promises ttft_ms or e2e_ms"),
         ({"disturbances": {"all": {"dies": 2}}}, "'all' lets 2 of 2 replicas die"),
+        (
+            {"disturbances": {"late": {"foreign": 0.3, "from": 0.5}}},
+            "from: goes with engine_factor",
+        ),
         ({"disturbances": {"few": {"routers": 3, "owned": True}}}, "each must own one"),
         ({"disturbances": {"all": {"foreign": 1}}}, "all.foreign: Input should be less than 1"),
         ({"disturbances": {"odd": {"foreign": -0.1}}}, "greater than or equal to 0"),
@@ -140,6 +172,22 @@ def test_wrong_use_is_told_in_a_sentence(files, argv, said):
 )
 def test_a_wrong_scenario_is_told_by_its_key(files, change, said):
     (files / "scenario.yaml").write_text(yaml.safe_dump(WHOLE | change))
+    result = ran(files, "--scenario", "scenario.yaml", "--trace", "one.csv")
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: one\nname: other\n", "the key name is here twice"),
+        ("fleet: {replicas: 1, replicas: 2}\n", "the key replicas is here twice"),
+        ("name: 2024-13-01\n", "is no YAML: month must be in 1..12"),
+        ("name: [\n", "is no YAML"),
+    ],
+)
+def test_a_file_that_is_no_scenario_is_told(files, text, said):
+    (files / "scenario.yaml").write_text(text)
     result = ran(files, "--scenario", "scenario.yaml", "--trace", "one.csv")
     assert result.exit_code == 2
     assert said in result.stderr

@@ -43,7 +43,10 @@ WHOLE = {
         "input_usd_per_million": 0.2,
         "output_usd_per_million": 0.8,
     },
-    "disturbances": {"dies": {"dies": 1, "from": 0.5}},
+    "disturbances": {
+        "dies": {"dies": 1, "from": 0.5},
+        "dearer": {"price_factor": 2.0, "from": 0.5, "budget_share": 0.8},
+    },
 }
 
 

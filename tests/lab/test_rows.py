@@ -108,7 +108,8 @@ def test_the_cap_is_the_cheapest_that_attains(tmp_path, load, policy, wanted):
 @pytest.mark.parametrize("policy", ["cap", "cap_each"])
 def test_where_no_cap_attains_the_row_has_the_most_that_one_does_and_says_so(tmp_path, policy):
     whole = setting()
-    scenario = whole.scenario.model_copy(update={"attainment": 0.9999})
+    cloud = whole.scenario.cloud.model_copy(update={"ttft_sigma": 1.5})
+    scenario = whole.scenario.model_copy(update={"attainment": 0.9999, "cloud": cloud})
     made = Rows(replace(whole, scenario=scenario), Shelf(tmp_path), lp_rounds=100)
     found = made.row(4.0, policy, 1)
     others = [made.play(4.0, "cap", 1, cap=cap).row for cap in range(1, 33)]
@@ -178,6 +179,24 @@ def test_a_request_that_fits_no_replica_ends_whoever_decides(tmp_path):
         assert all(job.ended for job in made.play(1.0, policy, 1, cap=4).jobs)
     for seed in range(1, 9):  # seeds that make them spillable, and not
         assert made.clairvoyant_usd(1.0, seed, 0) >= made.lp_usd(1.0, seed)
+
+
+def test_a_prompt_that_fits_no_replica_goes_to_the_cloud_where_it_may(tmp_path):
+    requests = [*trace(60), *(Traced(99.0 + n, 30_000, 5, "other") for n in range(9))]
+    made = rows(tmp_path, requests)
+    jobs = made.play(0.1, "forebay", 1).jobs[-9:]
+    may = [made.setting.promises[job.label].may_spill for job in jobs]
+    assert [job.where == -1 for job in jobs] == may
+    assert [job.ended == "refused" for job in jobs] == [not one for one in may]
+    assert len(set(may)) > 1, "both are there"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_routers_that_own_their_replicas_keep_to_them(tmp_path, policy):
+    made = rows(tmp_path, routers=2, owned=True)
+    jobs = made.play(1.0, policy, 1, cap=6).jobs
+    of = made.setting.routers(1)
+    assert {(of[job.number], job.where) for job in jobs if job.where >= 0} == {(0, 0), (1, 1)}
 
 
 def test_a_router_knows_of_foreign_requests_by_its_scrapes_alone(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Scenario files: the checked-in one is whole, and engines come from numbers or from a fit."""
 
 import json
+from dataclasses import replace
 from math import exp
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def test_a_manifest_tells_a_linear_engine_exactly_and_another_nearly():
     roofline = setting(trace(10), "max")
     told = roofline.manifest().step_s(8, 8000, 128)
     assert told == pytest.approx(roofline.law.step_s(8, 8000, 128), rel=0.35)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+@pytest.mark.parametrize("form", ["linear", "max"])
+def test_a_manifest_of_an_engine_with_few_slots_is_near(form, most):
+    whole = setting(trace(10), form)
+    fleet = whole.scenario.fleet.model_copy(update={"max_batch": most})
+    made = replace(whole, scenario=whole.scenario.model_copy(update={"fleet": fleet}))
+    for prompts in (0, 128):
+        told = made.manifest().step_s(most, 2000, prompts)
+        assert told == pytest.approx(made.law.step_s(most, 2000, prompts), rel=0.35)
 
 
 def test_no_request_tells_how_long_its_answer_will_be():

@@ -52,6 +52,13 @@ class Stubborn(Fifo):
         self.seen.append(scrape)
 
 
+@pytest.mark.parametrize(("took_s", "kept"), [(59.0, True), (61.0, False)])
+def test_an_answer_of_one_token_has_no_pace(took_s, kept):
+    (job,) = jobs((0.0, 10, 1))
+    job.first_s = job.end_s = took_s
+    assert Promise("batch", inf, inf, 60.0, may_spill=True).kept(job) == kept
+
+
 def test_prompts_that_the_step_takes_nothing_of_wait_though_they_have_a_place():
     played = stage(scrape_s=0.001)
     router = Stubborn(1)

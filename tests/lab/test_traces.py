@@ -25,6 +25,7 @@ def written(tmp_path, text, name="trace.csv"):
     [
         ("t.csv", "at,in,out\n2023-11-16 18:17:03.9799600,5,2\n2023-11-16 18:17:05.4799600,7,0\n"),
         ("t.csv", "out,x,in,at\n2,,5,100\n0,,7,101.5\n"),
+        ("t.csv", "\ufeffat,in,out\n100,5,2\n101.5,7,0\n"),
         ("t.jsonl", '{"at": 100, "in": 5, "out": 2}\n\n{"at": "101.5", "in": 7.0, "out": 0}\n'),
     ],
 )
@@ -46,6 +47,8 @@ def test_a_trace_is_read_by_its_columns(tmp_path, name, text):
         ("at,in,out\ninf,2,3\n", "t.csv", "t.csv:2: 'at' is 'inf'"),
         ("at,in,out\n1,2\n", "t.csv", "t.csv:2: 'out' is missing"),
         ("at,in\n1,2\n", "t.csv", "t.csv:1: no column 'out'; the header has at, in"),
+        ("at,in,out,in\n1,2,3,4\n", "t.csv", "t.csv:1: two columns are called 'in'"),
+        ("at,in,out\n1,16777217,3\n", "t.csv", "a whole number from 0 to 16777216"),
         ("at,in,out\n", "t.csv", "t.csv: holds no requests"),
         ("", "t.csv", "t.csv:1: no column 'at'; the header has nothing"),
         (b"at,in,out\n\xff,2,3\n", "t.csv", "is not UTF-8"),
@@ -80,6 +83,28 @@ def test_requests_at_one_time_have_no_rate(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("2023-11-16 18:17:03", "some arrivals are seconds and some are dates"),
+        ("1031", "one trace begins 1000 s after those before it have ended, and all together last"),
+    ],
+)
+def test_traces_of_different_clocks_or_times_are_no_one_trace(tmp_path, other, said):
+    half = read_trace(written(tmp_path, "at,in,out\n1,2,3\n31,2,3\n"), COLUMNS, "mix")
+    rest = read_trace(written(tmp_path, f"at,in,out\n{other},2,3\n"), COLUMNS, "mix")
+    with pytest.raises(SettingsError, match=said):
+        merged([half, rest])
+    with pytest.raises(SettingsError, match=said):
+        merged([rest, half])
+
+
+def test_traces_may_follow_each_other(tmp_path):
+    hours = ["at,in,out\n1,2,3\n31,2,3\n", "at,in,out\n60,2,3\n90,2,3\n"]
+    read = [read_trace(written(tmp_path, hour), COLUMNS, "mix") for hour in hours]
+    assert [one.at_s for one in merged(read)] == [0.0, 30.0, 59.0, 89.0]
+
+
+@pytest.mark.parametrize(
     "said", ["", "arrival=a", "arrival=a,input=b,output=c,more=d", "arrival,input=b,output=c"]
 )
 def test_a_column_map_names_all_three(said):
@@ -107,6 +132,13 @@ def test_a_heavy_tail_comes_on_top_of_the_traces_own_bursts(seed):
     ]
     assert arrivals[1].std() >= arrivals[0].std()
     assert [one.at_s for one in heavy] == sorted(one.at_s for one in heavy)
+
+
+def test_a_heavy_tail_keeps_the_prompts_of_a_trace_of_long_ones():
+    calm = trace(3000, longest_in=40_000)
+    heavy = [one.input_tokens for one in heavy_tailed(calm, seed=1)]
+    assert max(heavy) == max(one.input_tokens for one in calm)
+    assert sum(heavy) > 0.7 * sum(one.input_tokens for one in calm)
 
 
 def test_a_heavy_tail_is_drawn_by_seed():

@@ -101,6 +101,22 @@ async def test_a_spike_in_which_the_generator_drowns_is_not_averaged_away(monkey
     assert ran.busy > 2 * mean
 
 
+async def test_a_run_that_ends_inside_a_stretch_is_measured_to_its_end(monkeypatch):
+    monkeypatch.setattr("loadtest.generator.BUSY_S", 1.0)
+    monkeypatch.setattr("loadtest.generator.BUSY_LEAST_S", 0.2)
+
+    class Later(Answers):
+        async def send(self, job, clock):
+            until_s = time.thread_time() + (0.03 if job.at_s > 1.5 else 0.0)
+            while time.thread_time() < until_s:
+                pass
+            return await super().send(job, clock)
+
+    jobs = schedule(plan(**FAST | {"duration_s": 1.9}))
+    ran = await offer(jobs, {"grpc": Later()}, Span(1.9, 1.0))
+    assert ran.busy > 0.2, "whole stretches end half a second and one and a half after the zero"
+
+
 async def test_latency_counts_from_the_scheduled_moment():
     """What a late generator delays is in E2E: it is not hidden by counting from the sending."""
     jobs = schedule(plan(**FAST))
@@ -204,6 +220,7 @@ async def test_nobody_there_is_not_ready():
     async with GrpcSender(f"127.0.0.1:{port}") as sender:
         assert not await sender.ready(0.2)
     assert not await OpenAISender(f"http://127.0.0.1:{port}").ready(0.2)
-    for url in (f"127.0.0.1:{port}", f"https://127.0.0.1:{port}", "http://"):
+    strange = (f"127.0.0.1:{port}", f"https://127.0.0.1:{port}", "http://", "http://localhost:80a")
+    for url in strange:
         with pytest.raises(PlanError, match="no address like http://HOST:PORT"):
             OpenAISender(url)

@@ -102,7 +102,7 @@ async def test_clients_leave_before_the_first_token(name, door, settings, ttft_m
     slo = {"ttft_ms": ttft_ms, "attainment": 0.5}
     classes = [{**CHAT, "slo": slo, "hang_up": {"share": 1.0, "after_ms": 150}}]
     async with door(engine, settings) as back:
-        said = wired(back, name, classes=classes)
+        said = wired(back, name, classes=classes, drain_s=60)
         ran = await run(said)
         await back.cancelled(1.0)
     assert {(o.ended, o.ttft_ms) for o in ran.outcomes} == {("hung_up", None)}
@@ -113,7 +113,8 @@ async def test_clients_leave_before_the_first_token(name, door, settings, ttft_m
 @pytest.mark.parametrize(("name", "door", "settings"), DOORS)
 async def test_what_came_before_the_runs_end_is_kept(name, door, settings):
     async with door(FakeEngine(script=("a", " b"), hang=True), settings) as back:
-        ran = await run(wired(back, name, drain_s=0.3))
+        classes = [{**CHAT, "slo": {"tpot_ms": 100, "attainment": 0.5}}]
+        ran = await run(wired(back, name, classes=classes, drain_s=0.3))
         await back.cancelled(1.0)
     assert {(o.ended, o.code) for o in ran.outcomes} == {("unfinished", "UNFINISHED")}
     assert {(o.target, o.completion_tokens) for o in ran.outcomes if o.ttft_ms} == {("local", 2)}

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAN = """\
 name: tiny
 duration_s: 2
-drain_s: 2
+drain_s: 5
 lag_ms: 5000
 arrivals: {kind: poisson, rate_rps: 10}
 classes:

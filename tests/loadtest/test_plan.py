@@ -8,6 +8,7 @@ from loadtest import plan as plans
 from loadtest import sweep_plan
 from loadtest.plan import PlanError, load
 from loadtest.prompts import corpus, splitter
+from loadtest.traces import TraceError
 from loadtest.work import schedule
 from offers import CHAT, plan
 
@@ -174,6 +175,30 @@ def test_a_policy_promises_what_the_plan_does_stretched_for_a_slower_engine():
     slower = said.stretched(4.5 / 1.5)
     assert sweep_plan.promises(slower) == {"chat_ttft_ms": "3000", "chat_e2e_ms": "12000"}
     assert slower.classes[0].slo.attainment == 0.9
+
+
+def test_a_plan_waits_for_all_that_it_promises():
+    late = [{**CHAT, "slo": {"e2e_ms": 90_000, "attainment": 0.9}}]
+    for short in ("timeout_s", "drain_s"):
+        waits = {"timeout_s": 90, "drain_s": 90} | {short: 89}
+        with pytest.raises(ValueError, match=f"within 90 s, and {short} is 89: .*raise {short}"):
+            plan(classes=late, **waits)
+    said = plan(classes=late, timeout_s=90, drain_s=90)
+    for factor in (0.8571, 1.0, 1.2345, 3.7):
+        slower = said.stretched(factor)
+        assert slower.longest_ms == round(90_000 * factor)
+        assert slower.drain_s >= max(90.0, slower.longest_ms / 1000)
+
+
+def test_a_trace_without_requests_is_told(tmp_path):
+    head = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    (tmp_path / "none.csv").write_text(head)
+    said = plan(
+        traces=[str(tmp_path / "none.csv"), "data/traces/azure_2023_conv.csv"],
+        classes=[{**CHAT, "trace": "none", "prompt_tokens": "traced"}],
+    )
+    with pytest.raises((PlanError, TraceError), match="none"):
+        schedule(said)
 
 
 def test_a_sample_is_of_the_whole_trace():

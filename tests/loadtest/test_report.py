@@ -174,7 +174,8 @@ def test_a_generator_that_nobody_measured_is_said_to_be_so():
 )
 def test_a_generator_that_breaks_off_fails_the_run(why, told, status, complaint, broken_off):
     run = Run()
-    run.plan, run.outcomes, run.loop_late_ms, run.busy = plan(), [outcome()], [1.0], 0.1
+    run.plan, run.outcomes, run.busy = plan(), [outcome()], 0.1
+    run.loop_late_ms = {"grpc": [1.0]}
     if told:
         run.told.add("grpc")
     run.close("grpc", status, complaint)
@@ -215,18 +216,45 @@ def test_what_was_paid_to_a_target_without_a_price_is_not_known_and_so_not_littl
     assert judged(plan(prices=prices, checks={"usd_at_most": 1.0}), found[1:]).passed
 
 
+@pytest.mark.parametrize(
+    ("why", "move", "target", "known"),
+    [
+        ("an engine that is down sends it to a cloud", "failover", "dear", False),
+        ("a hedge was faster", "hedge", "dear", False),
+        ("another replica of the same pool", "failover", "local", True),
+        ("a weaker engine of ours", "downgrade", "small", True),
+        ("a cloud with a price", "failover", "cloud", True),
+    ],
+)
+def test_what_any_move_paid_must_be_known(why, move, target, known):
+    found = [outcome(moves=(Move("first", "local", "headroom"), Move(move, target, "engine_down")))]
+    prices = {"cloud": {"input_usd_per_mtok": 0.2}}
+    assert judged(plan(prices=prices, checks={"usd_at_most": 1.0}), found).passed is known, why
+
+
+def test_a_door_that_is_always_late_does_not_drown_among_those_of_another():
+    late = [outcome(number=n, door="openai", sent_s=2.0) for n in range(2)]
+    made = judged(plan(), [*(outcome(number=n) for n in range(2, 1000)), *late])
+    assert not made.body["generator"]["kept_up"]
+    assert made.body["generator"]["send_lag_ms"]["p99"] == pytest.approx(1000)
+
+
 def test_a_report_of_some_doors_is_held_to_their_classes_alone():
     run = Run()
     classes = [CHAT, {**CHAT, "name": "code", "door": "openai"}]
-    run.plan, run.outcomes, run.loop_late_ms, run.busy = (
-        plan(classes=classes),
-        [outcome()],
-        [1.0],
-        0.1,
-    )
+    run.plan, run.outcomes, run.busy = plan(classes=classes), [outcome()], 0.1
+    run.loop_late_ms = {"grpc": [1.0]}
     run.generators["grpc"] = None
     assert run.report(None).passed
     run.generators["openai"] = None
+    assert not run.report(None).passed
+
+
+def test_a_loop_that_is_late_does_not_drown_in_that_of_another_door():
+    run = Run()
+    run.plan, run.outcomes, run.busy = plan(), [outcome()], 0.1
+    run.loop_late_ms = {"grpc": [1.0] * 98 + [900.0] * 2, "openai": [1.0] * 9900}
+    run.generators["grpc"] = None
     assert not run.report(None).passed
 
 

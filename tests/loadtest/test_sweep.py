@@ -1,11 +1,13 @@
 """A sweep's order, its resumption, what is void, and its table; no stack is started."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import yaml
 from loadtest import sweep as sweeps
 from loadtest import sweep_plan
+from loadtest.generator import Ran
 from loadtest.plan import ROOT, PlanError
 from loadtest.probe import Probed, moved
 from loadtest.report import percentiles
@@ -15,7 +17,7 @@ from loadtest.sweep_pages import table, write_sweep
 from loadtest.sweep_plan import Sweep
 from loadtest.sweep_state import SweepError
 from loadtest.work import schedule
-from offers import plan
+from offers import outcome, plan
 
 POLICIES = [
     {"name": "fifo", "policy": "loadtest/policies/fifo.yaml", "cloud": False},
@@ -158,12 +160,17 @@ def test_points_without_a_sound_try_are_told(ran, tmp_path):
     assert sweeps.without_a_sound_try(sweep(), tmp_path, 1) == []
 
 
-@pytest.mark.parametrize("changed", ["the engine", "a trace", "the stub"])
+@pytest.mark.parametrize(
+    "changed", ["the engine", "a trace", "the stub", "the prompts", "the probe's", "a reader"]
+)
 def test_a_version_is_of_all_that_serves_offers_and_judges(changed, tmp_path, monkeypatch):
     paths = {
         "the engine": "model_repository/tensorrt_llm/1/engine/engine.json",
         "a trace": "data/trace.csv",
         "the stub": "loadtest/cloud_stub/server.py",
+        "the prompts": "data/prompts/mtbench_questions.jsonl",
+        "the probe's": "data/prompts/gsm8k_even.jsonl",
+        "a reader": "engines/enginebuild/strict.py",
     }
     for path in paths.values():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +178,7 @@ def test_a_version_is_of_all_that_serves_offers_and_judges(changed, tmp_path, mo
     said = plan(arrivals={"kind": "trace", "speed": 1}, traces=["data/trace.csv"])
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(said.model_dump(mode="json")))
     monkeypatch.setattr(sweep_plan, "ROOT", tmp_path)
+    monkeypatch.setattr(sweep_plan, "FOLDER", tmp_path / "data" / "prompts")
     monkeypatch.setattr(sweep_plan, "ENGINE", tmp_path / paths["the engine"])
     one = sweep(plan="plan.yaml")
     before = sweep_plan.version(one, one.policies[0])
@@ -190,7 +198,10 @@ def test_the_clouds_luck_is_the_same_under_all_policies_and_no_other():
 def test_void_rows_are_not_in_the_table():
     points = [p for p in sweep().points() if p.policy == "fifo" and p.load == 1]
     around = {"probe_before": {"tokens_per_s": 38.0}, "probe_after": {"tokens_per_s": 38.0}}
-    rows = [row(points[0], 0.1, void=["the probe moved 50%"]), row(points[1], 0.8, **around)]
+    rows = [
+        row(points[0], 0.1, void=["the probe moved 50%"]),
+        row(points[1], 0.8, failed=7, **around),
+    ]
     probed = {"tokens_per_s": 40.0}
     capacities = {"2": {"probe_before": probed, "probe_after": probed}}
     assert table(sweep(), rows, capacities) == [
@@ -204,7 +215,7 @@ def test_void_rows_are_not_in_the_table():
             "3.20",
             "10.0%",
             "0.1000",
-            "5.0%",
+            "12.0%",
             "100",
             "10",
             "-",
@@ -245,6 +256,8 @@ def test_the_pages_hold_the_table_and_the_figures(tmp_path):
     rows = [row(point) for point in sweep().points()]
     text = write_sweep(sweep(), {"1": {"requests_per_s": 4.0, "probe_moved": 0.02}}, rows, tmp_path)
     assert text.count("\n| ") == 1 + 6
+    head, rule, *_ = [line for line in text.splitlines() if line.startswith("|")]
+    assert head.count("|") == rule.count("|"), "else it is no table"
     page = (tmp_path / "sweep.html").read_text()
     assert page.count("<svg") == 3
     assert "1x: 4.000 requests/s in repetition 1 (probe moved 2%)" in page
@@ -289,13 +302,55 @@ def test_a_load_is_the_mean_rate_of_any_arrivals(arrivals):
 def test_capacity_is_of_a_policy_that_is_there():
     with pytest.raises(ValueError, match=r"capacity\.policy is none; the policies are fifo, cap"):
         sweep(capacity={"policy": "none"})
+    with pytest.raises(ValueError, match=r"capacity\.policy is cap, which has a cloud"):
+        sweep(capacity={"policy": "cap"})
+
+
+def test_a_policy_that_is_there_twice_is_told():
+    with pytest.raises(ValueError, match="the policy fifo is here twice"):
+        sweep(policies=[POLICIES[0], *POLICIES])
+
+
+@pytest.mark.parametrize(
+    ("lost", "same_triton", "said"),
+    [
+        (1, True, None),
+        (30, True, "30 of 100 requests were not served, .*; the first: UNAVAILABLE it is gone"),
+        (100, True, "nothing was answered in time"),
+        (0, False, "Triton restarted meanwhile"),
+    ],
+)
+def test_a_capacity_of_requests_that_were_lost_is_none(
+    monkeypatch, tmp_path, lost, same_triton, said
+):
+    gone = {"ended": "failed", "code": "UNAVAILABLE", "reason": "it is gone"}
+    outcomes = [outcome(scheduled_s=30.0, **(gone if n < lost else {})) for n in range(100)]
+
+    class Stack:
+        triton, grpc, http = "127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:3"
+
+        def same_triton(self):
+            return same_triton
+
+    def drive(work):
+        work.close()
+        return Ran(outcomes) if work.__name__ == "fill" else Probed(40.0, 1.0)
+
+    monkeypatch.setattr(sweeps, "running", lambda *_: nullcontext(Stack()))
+    one = sweep(capacity={"policy": "fifo", "for_s": 60})
+    work = sweeps._Work(one, tmp_path, drive)
+    if said is None:
+        assert sweeps._capacity(work, lambda _: None)["requests_per_s"] == 99 / 50
+        return
+    with pytest.raises(SweepError, match=said):
+        sweeps._capacity(work, lambda _: None)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text(
         "name: s\nplan: loadtest/plans/gone.yaml\nloads: [1]\ncapacity: {policy: a}\n"
-        "policies:\n  - {name: a, policy: loadtest/policies/fifo.yaml}\n"
+        "policies:\n  - {name: a, policy: loadtest/policies/fifo.yaml, cloud: false}\n"
     )
     with pytest.raises(PlanError, match=r"no file loadtest/plans/gone.yaml"):
         sweeps_load(path)
@@ -305,7 +360,8 @@ def test_a_sweep_that_judges_nothing_of_a_point_is_told(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text(
         "name: s\nplan: loadtest/plans/quick.yaml\nloads: [1]\npoint_s: 10\n"
-        "capacity: {policy: a}\npolicies:\n  - {name: a, policy: loadtest/policies/fifo.yaml}\n"
+        "capacity: {policy: a}\npolicies:\n"
+        "  - {name: a, policy: loadtest/policies/fifo.yaml, cloud: false}\n"
     )
     with pytest.raises(PlanError, match="warmup_s leaves nothing of duration_s to judge"):
         sweeps_load(path)

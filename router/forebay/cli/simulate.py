@@ -140,13 +140,26 @@ def simulate(
 
 def _run(question: lab.Question, plot: Path | None, *, as_json: bool) -> None:
     answer = lab.answer(question, Settings.of(os.environ).home)
+    cut, most = answer.cut
+    if cut:
+        print(
+            f"{cut} of {len(answer.rows.setting.trace)} answers are longer than the scenario's "
+            f"max_tokens, {most}, and end there",
+            file=sys.stderr,
+        )
     rows = []
     for row in answer.played():
         rows.append(row)
         print(report.line(row), file=sys.stderr)
     if as_json:
         print(
-            json.dumps({"one_x_rps": answer.rows.one_x_rps, "rows": [lab.as_json(r) for r in rows]})
+            json.dumps(
+                {
+                    "one_x_rps": answer.rows.one_x_rps,
+                    "answers_cut": cut,
+                    "rows": [lab.as_json(r) for r in rows],
+                }
+            )
         )
     else:
         print(report.table(rows, answer.rows.one_x_rps))

@@ -9,17 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from forebay.lab.engine_sim import Job
     from forebay.lab.stage import Stage
     from forebay.values import Scrape
 
 
 class Baseline:
-    """What all baselines share: they look at counts of their own, and keep no request."""
+    """What all baselines share: they look at counts of their own, and keep no request.
 
-    def __init__(self, replicas: int) -> None:
+    Of the fleet's `replicas` one uses those that it `may`, by number; all by default.
+    """
+
+    def __init__(self, replicas: int, may: Sequence[int] | None = None) -> None:
         self.inflight = [0] * replicas
-        self.alive = list(range(replicas))
+        self.alive = list(range(replicas) if may is None else may)
 
     def arrived(self, stage: Stage, job: Job) -> None:
         """Place a request at once; each baseline says where."""
@@ -42,7 +47,8 @@ class Baseline:
 
     def died(self, stage: Stage, replica: int) -> None:  # noqa: ARG002 - the port's own shape
         """Never choose it again."""
-        self.alive.remove(replica)
+        if replica in self.alive:
+            self.alive.remove(replica)
 
     def scraped(self, stage: Stage, replica: int, scrape: Scrape) -> None:
         """Most baselines read no metrics."""
@@ -89,8 +95,8 @@ class Cap(Baseline):
     says whether the cap ever stood in anybody's way.
     """
 
-    def __init__(self, replicas: int, cap: int) -> None:
-        super().__init__(replicas)
+    def __init__(self, replicas: int, cap: int, may: Sequence[int] | None = None) -> None:
+        super().__init__(replicas, may)
         self.cap = cap
         self.reached = False
         self._waiting: list[Job] = []
@@ -124,8 +130,8 @@ class Threshold(Baseline):
     queue_max = 5
     kv_max = 0.8
 
-    def __init__(self, replicas: int) -> None:
-        super().__init__(replicas)
+    def __init__(self, replicas: int, may: Sequence[int] | None = None) -> None:
+        super().__init__(replicas, may)
         self._score = [0.0] * replicas
 
     def arrived(self, stage: Stage, job: Job) -> None:

@@ -120,17 +120,16 @@ class Rows:
         wrong, replicas = self.setting.disturbance, self.setting.scenario.fleet.replicas
         routers: list[Dispatcher] = []
         for router in range(wrong.routers):
+            may = [n for n in range(replicas) if not wrong.owned or n % wrong.routers == router]
             if policy == "forebay":
-                may = [n for n in range(replicas) if not wrong.owned or n % wrong.routers == router]
                 allowed = self._allowance(load, seed)
                 routers.append(Forebay(known(self.setting, may, allowed)))
             elif policy in {"cap", "cap_each"}:
                 assert cap is not None, "a cap without its number"
-                routers.append(Cap(replicas, cap))
-            elif policy == "threshold":
-                routers.append(Threshold(replicas))
+                routers.append(Cap(replicas, cap, may))
             else:
-                routers.append(Fifo(replicas) if policy == "fifo" else RoundRobin(replicas))
+                kind = {"threshold": Threshold, "fifo": Fifo, "round_robin": RoundRobin}[policy]
+                routers.append(kind(replicas, may))
         return [*routers, *self._direct()]
 
     def _direct(self) -> list[Dispatcher]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -85,7 +85,7 @@ class FleetSpec(_Strict):
 
 
 class NoiseSpec(_Strict):
-    """What `step_time.Noise` takes. No factor is below 1: lower bounds count with nominal steps."""
+    """What `step_time.Noise` takes. Stalls and bursts only slow a step; `sigma` does either."""
 
     sigma: Annotated[float, Field(ge=0)] = 0.0
     stall_share: Share = 0.0
@@ -140,11 +140,12 @@ class CloudSpec(_Strict):
 
 
 class Disturbance(_Strict):
-    """What goes wrong from the share `from` of the run on; each key alone or together.
+    """What goes wrong; each key alone or together.
 
-    `max_tokens` stands for the scenario's from the first request on. `foreign` is the share of the
-    requests that reach the engines past the router, which knows of them by scrapes alone; rows are
-    of the others.
+    From the share `from` of the run on engines slow down, replicas die and prices change; all else
+    holds from the first request on. `max_tokens` stands for the scenario's. `foreign` is the share
+    of the requests that reach the engines past the router, which knows of them by scrapes alone;
+    rows are of the others.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -161,6 +162,20 @@ class Disturbance(_Strict):
     routers: Count = 1
     owned: bool = False
     foreign: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def turns(self) -> bool:
+        """Whether anything changes at `start`."""
+        return self.engine_factor != 1.0 or self.price_factor != 1.0 or self.dies > 0
+
+    @model_validator(mode="after")
+    def _later(self) -> Disturbance:
+        if self.start and not self.turns:
+            raise ValueError(
+                "from: goes with engine_factor, dies or price_factor; all else holds from the "
+                "first request on"
+            )
+        return self
 
 
 class Scenario(_Strict):
@@ -222,17 +237,31 @@ def read_scenario(path: Path) -> Scenario:
         SettingsError: a line for each error: the file, the key, what is wrong.
     """
     try:
-        return Scenario.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe one
+        return Scenario.model_validate(said)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: is no YAML: {error}") from None
     except ValidationError as error:
         lines = (
             f"{path}: {'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
             for one in error.errors()
         )
         raise SettingsError("\n".join(lines)) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise SettingsError(f"{path}: is no YAML: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key is there twice: the last one would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own shape
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} is here twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def law_of(scenario: Scenario, form: str, beside: Path) -> tuple[StepLaw, Noise]:

@@ -17,6 +17,7 @@ import numpy as np
 from forebay.errors import SettingsError
 from forebay.lab.engine_sim import Job, SimulatedEngine
 from forebay.lab.stage import Stage
+from forebay.lab.step_time import LinearLaw
 from forebay.lab.surroundings import Cloud, Promise, Turn
 from forebay.lab.traces import heavy_tailed
 from forebay.policy.admission.model import Coefficients
@@ -109,7 +110,7 @@ class Setting:
         )
         wrong = self.disturbance
         turns = []
-        if wrong.engine_factor != 1.0 or wrong.dies or wrong.price_factor != 1.0:
+        if wrong.turns:
             at_s = wrong.start * span_s
             turns.append(Turn(at_s, wrong.engine_factor, wrong.dies, wrong.price_factor))
         scrape_ms = wrong.scrape_ms or self.scenario.fleet.scrape_ms
@@ -137,11 +138,15 @@ class Setting:
     def manifest(self) -> Coefficients:
         """Return what a benchmark of the engine would have told: the linear law nearest to it.
 
-        Least squares over a grid of batches, contexts and prompt tokens that a replica can hold.
+        Least squares over a grid of batches, contexts and prompt tokens that a replica can hold,
+        where the law is no such line itself.
         """
+        if isinstance(self.law, LinearLaw):
+            return self.law.coefficients
         limits, block = self.scenario.fleet.limits(), self.law.block_tokens
         points, seconds = [], []
-        for streams in np.linspace(1, limits.max_batch / 2, 9).astype(int).tolist():
+        most = max(2.0, limits.max_batch / 2)  # of one number of streams no slope could be told
+        for streams in np.linspace(1, most, 9).astype(int).tolist():
             for context in (0.1, 0.25, 0.5, 0.75):
                 for prefill in (0.0, 0.25, 0.5, 1.0):
                     kv = int(context * limits.kv_tokens * 2 * streams / limits.max_batch)

@@ -43,6 +43,13 @@ class Answer:
     rows: Rows
     question: Question
 
+    @property
+    def cut(self) -> tuple[int, int]:
+        """How many of the trace's answers are longer than any may be here, and how long that is."""
+        setting = self.rows.setting
+        most = setting.disturbance.max_tokens or setting.scenario.max_tokens
+        return sum(one.output_tokens > most for one in setting.trace), most
+
     def played(self) -> Iterator[Row]:
         """Play the rows: by load, policy, seed, in the order asked."""
         for load in self.question.loads:
@@ -71,6 +78,11 @@ def answer(question: Question, home: Path) -> Answer:
             known = ", ".join(scenario.disturbances) or "none"
             raise SettingsError(f"no disturbance {question.disturbance!r}; there are {known}")
         wrong = scenario.disturbances[question.disturbance]
+    if wrong.budget_share is not None and (others := set(question.policies) - {"forebay"}):
+        raise SettingsError(
+            f"disturbance {question.disturbance!r} gives a budget, which {min(others)} does not "
+            "keep; ask for --policies forebay"
+        )
     law, noise = law_of(scenario, question.form or scenario.engine, beside)
     setting = Setting(scenario, _trace(question, scenario), law, noise, wrong)
     return Answer(Rows(setting, Shelf(home / "simulate")), question)
@@ -82,12 +94,16 @@ def as_json(row: Row) -> dict[str, object]:
 
 
 def _trace(question: Question, scenario: Scenario) -> list[Traced]:
-    """Return the requests; a file that bears the name of one of the scenario's has its mix."""
+    """Return the requests; a file of the scenario, or one that bears its name, has its mix."""
     beside = question.scenario.parent
     columns = question.columns or scenario.columns.model_dump()
     if not question.traces:
         files = [(beside / one.file, one.mix) for one in scenario.traces]
     else:
-        mixes = {one.file.rsplit("/", 1)[-1]: one.mix for one in scenario.traces}
-        files = [(path, mixes.get(path.name, "other")) for path in question.traces]
+        named = {one.file.rsplit("/", 1)[-1]: one.mix for one in scenario.traces}
+        there = {(beside / one.file).resolve(): one.mix for one in scenario.traces}
+        files = [
+            (path, there.get(path.resolve()) or named.get(path.name, "other"))
+            for path in question.traces
+        ]
     return merged([read_trace(path, columns, mix) for path, mix in files])

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BATCH = 4096
-"""Factors drawn at a time; the sequence does not depend on it."""
-
+"""Factors drawn at a time."""
 
 _WEIGHTS = (0.65, 1.0)
 """Of arithmetic: the first bounds best where both sides matter, the second where prompts do."""

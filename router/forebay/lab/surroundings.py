@@ -40,7 +40,7 @@ class Promise:
         return (
             job.first_s - job.arrived_s <= self.ttft_s
             and job.end_s - job.arrived_s <= self.e2e_s
-            and job.end_s - job.first_s <= self.tpot_s * decoded + 1e-9
+            and (decoded == 0 or job.end_s - job.first_s <= self.tpot_s * decoded + 1e-9)
         )
 
 

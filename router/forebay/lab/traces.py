@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,22 @@ if TYPE_CHECKING:
 
 FIELDS = ("arrival", "input", "output")
 _TOKENS_MAX = 1 << 24
+_PROMPT_MOST = 16384
+"""Where a heavy tail's prompts end, unless a trace has longer ones itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One request of a trace; `at_s` counts from any common origin, `mix` deals it a class."""
+    """One request of a trace; `mix` deals it a class.
+
+    `at_s` counts from an origin that is common to all, the epoch where the trace is `dated`.
+    """
 
     at_s: float
     input_tokens: int
     output_tokens: int
     mix: str
+    dated: bool = False
 
 
 def column_map(text: str) -> dict[str, str]:
@@ -57,15 +63,15 @@ def read_trace(path: Path, columns: Mapping[str, str], mix: str) -> list[Traced]
         SettingsError: `FILE:LINE: what is wrong`, or that the file cannot be read.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = _json_rows(path, file) if _is_json(path) else _csv_rows(path, file, columns)
             requests = [_request(f"{path}:{line}", row, columns, mix) for line, row in rows]
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such trace") from None
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not UTF-8 text") from None
     if not requests:
         raise SettingsError(f"{path}: holds no requests")
     return requests
@@ -75,15 +81,35 @@ def merged(traces: list[list[Traced]]) -> list[Traced]:
     """Return all requests by time, the first at zero.
 
     Raises:
-        SettingsError: fewer than two, or all at one time: nothing can be said of their rate.
+        SettingsError: fewer than two, or all at one time: nothing can be said of their rate; or
+            they are on different clocks, or of times that have nothing in common.
     """
+    _one_clock(traces)
     together = sorted((one for trace in traces for one in trace), key=lambda one: one.at_s)
     if len(together) < 2 or together[-1].at_s <= together[0].at_s:  # noqa: PLR2004 - a span's ends
         raise SettingsError("the traces hold no two requests at different times; a load needs some")
     start_s = together[0].at_s
-    return [
-        Traced(one.at_s - start_s, one.input_tokens, one.output_tokens, one.mix) for one in together
-    ]
+    return [replace(one, at_s=one.at_s - start_s) for one in together]
+
+
+def _one_clock(traces: Sequence[Sequence[Traced]]) -> None:
+    """Raise SettingsError where traces cannot have been of one time: a gap would be their span."""
+    if len({one.dated for trace in traces for one in trace}) > 1:
+        raise SettingsError(
+            "some arrivals are seconds and some are dates, so nobody knows how far they are apart; "
+            "write all of them in one way"
+        )
+    spans = sorted((min(at), max(at)) for trace in traces if (at := [one.at_s for one in trace]))
+    lasting_s = sum(ends_s - begins_s for begins_s, ends_s in spans)
+    until_s = spans[0][1] if spans else 0.0
+    for begins_s, ends_s in spans:
+        if begins_s - until_s > lasting_s > 0:
+            raise SettingsError(
+                f"one trace begins {begins_s - until_s:.0f} s after those before it have ended, "
+                f"and all together last {lasting_s:.0f} s: they would be bursts with nothing "
+                "between. Give traces of one time, or simulate each by itself"
+            )
+        until_s = max(until_s, ends_s)
 
 
 def heavy_tailed(trace: Sequence[Traced], seed: int) -> list[Traced]:
@@ -91,7 +117,7 @@ def heavy_tailed(trace: Sequence[Traced], seed: int) -> list[Traced]:
 
     Lengths are stretched by lognormal factors (sigma 1), gaps by factors of a gamma distribution
     of shape 0.3 and mean 1, on top of the trace's own bursts. Sums stay what they were, but for
-    prompts cut at 16,384 tokens.
+    prompts cut at 16,384 tokens, or at the trace's own longest.
     """
     rng = np.random.default_rng((seed, 7919))
     count = len(trace)
@@ -101,11 +127,12 @@ def heavy_tailed(trace: Sequence[Traced], seed: int) -> list[Traced]:
     long_out = outputs * np.exp(rng.standard_normal(count))
     long_in *= inputs.sum() / long_in.sum()
     long_out *= outputs.sum() / long_out.sum()
+    longest = max(_PROMPT_MOST, int(inputs.max()))
     gaps = np.diff([one.at_s for one in trace], prepend=trace[0].at_s)
     at = np.cumsum(gaps * rng.gamma(0.3, 1 / 0.3, count))
     at *= trace[-1].at_s / at[-1]
     return [
-        Traced(float(t), int(min(16384, max(1, i))), int(max(1, o)), one.mix)
+        Traced(float(t), int(min(longest, max(1, i))), int(max(1, o)), one.mix, one.dated)
         for t, i, o, one in zip(at, long_in, long_out, trace, strict=True)
     ]
 
@@ -121,12 +148,15 @@ def _csv_rows(
     try:
         header = reader.fieldnames or ()
         missing = [one for one in columns.values() if one not in header]
+        twice = [one for one in columns.values() if header.count(one) > 1]
         if missing:
             raise SettingsError(
                 f"{path}:1: no column {missing[0]!r}; the header has "
                 f"{', '.join(header) or 'nothing'}. Map columns with "
                 "--columns arrival=COLUMN,input=COLUMN,output=COLUMN"
             )
+        if twice:
+            raise SettingsError(f"{path}:1: two columns are called {twice[0]!r}; rename one")
         for row in reader:
             yield reader.line_num, dict(row)
     except csv.Error as error:
@@ -151,11 +181,13 @@ def _request(place: str, row: Mapping[str, object], columns: Mapping[str, str], 
     for column in columns.values():
         if row.get(column) is None or row[column] == "":
             raise SettingsError(f"{place}: {column!r} is missing")
+    at_s, dated = _seconds(place, columns["arrival"], row[columns["arrival"]])
     return Traced(
-        _seconds(place, columns["arrival"], row[columns["arrival"]]),
+        at_s,
         _tokens(place, columns["input"], row[columns["input"]]),
         _tokens(place, columns["output"], row[columns["output"]]),
         mix,
+        dated,
     )
 
 
@@ -165,19 +197,22 @@ def _tokens(place: str, column: str, value: object) -> int:
     except ValueError:
         tokens = math.nan
     if not (0 <= tokens <= _TOKENS_MAX) or tokens != int(tokens):
-        raise SettingsError(f"{place}: {column!r} is {value!r}; tokens are a whole number from 0")
+        raise SettingsError(
+            f"{place}: {column!r} is {value!r}; tokens are a whole number from 0 to {_TOKENS_MAX}"
+        )
     return max(1, int(tokens))
 
 
-def _seconds(place: str, column: str, value: object) -> float:
-    said = str(value)
+def _seconds(place: str, column: str, value: object) -> tuple[float, bool]:
+    """Return a time in seconds, and whether a date said so."""
+    said, dated = str(value), False
     try:
         seconds = float(said)
     except ValueError:
-        seconds = _date_s(said)
+        seconds, dated = _date_s(said), True
     if not math.isfinite(seconds):
         raise SettingsError(f"{place}: {column!r} is {said!r}; a time is seconds or an ISO date")
-    return seconds
+    return seconds, dated
 
 
 def _date_s(said: str) -> float:
