@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
-from policy.scene import CHAT, PLAIN, PRIVATE, ask, filled, place, scene
+from policy.scene import CHAT, PLAIN, PRIVATE, ask, filled, place, scene, settled
 from policy.scene import replica as of
 
-from forebay.values import Admit, Reason
+from forebay.values import Admit, Reason, Refuse
 
 WHOLE_STEP = {"kv_tokens": 1_000_000, "step_tokens": 4096}
 """An engine that takes 4,096 tokens in by one step of 0.42 s: far more than a token may take."""
@@ -59,6 +60,23 @@ def test_a_stream_whose_tokens_were_slow_bears_none():
     made = scene(**WHOLE_STEP)
     _, now_s = streaming(made, 10, step_s=0.099)
     assert place(made, ask(prompt=LONG, at=now_s), now_s)[1] is None
+
+
+@pytest.mark.parametrize(("now_s", "placed"), [(0.09, False), (0.11, True)])
+def test_a_stream_that_has_lost_its_pace_or_is_read_slowly_has_nothing_to_lose(now_s, placed):
+    made = scene(**WHOLE_STEP)
+    streaming(made, 1)
+    _, found = place(made, ask(prompt=LONG, at=now_s), now_s)
+    assert isinstance(found, Admit) is placed
+
+
+def test_who_comes_late_anyway_breaks_no_stream():
+    made = scene(**WHOLE_STEP)
+    streaming(made, 1)
+    hasty = replace(PRIVATE, ttft_s=0.05)  # no engine begins so long a prompt in time
+    found = settled(made, ask(hasty, prompt=LONG))
+    assert (type(found), found.reason) == (Refuse, Reason.SLO_AT_RISK)
+    assert isinstance(settled(scene(**WHOLE_STEP), ask(hasty, prompt=LONG)), Admit)
 
 
 def test_a_prompt_behind_one_that_has_no_token_yet_would_come_right_after_its_first():

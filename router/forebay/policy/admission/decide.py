@@ -267,9 +267,11 @@ def _anyway(state: State, ask: Ask, now_s: float) -> Look | None:
         )
         if busy or replica.line.pending or replica.spec.name in ask.avoid:
             continue
-        found = look(held, replica, replica.view(now_s), place, now_s, reserves=ALL)
-        harms = found.tpot_s > replica.tightest_s
-        if found.against in (None, Reason.SLO_AT_RISK) and not harms:
+        view = replica.view(now_s)
+        found = look(held, replica, view, place, now_s, reserves=ALL)
+        if found.against not in (None, Reason.SLO_AT_RISK) or found.tpot_s > replica.tightest_s:
+            continue
+        if not replica.breaks(view, found.prefill, now_s, fair=False):
             return found
     return None
 

@@ -302,7 +302,8 @@ class Replica:
         Meanwhile each step brings it a token and takes as long as the prompts in it do. What was
         faster before makes up for that, so that a stream can bear the longer prompts the more
         tokens it has had; an answer that ended then would have kept its promise. With `fair` the
-        promise is what counts, and else what is kept of it for errors.
+        promise is what counts, and else what is kept of it for errors. One that has lost its pace
+        already, or whose client reads slowly, has nothing to lose.
         """
         if self.tightest_s == math.inf:
             return False
@@ -310,10 +311,12 @@ class Replica:
         if took_s <= steps * self.tightest_s:
             return False
         for ticket in self.running:
-            pace_s = ticket.ask.terms.tpot_s if fair else ticket.tight_s
-            if pace_s is None or ticket.first_s is None:
+            promised_s, kept_s, first_s = ticket.ask.terms.tpot_s, ticket.tight_s, ticket.first_s
+            if promised_s is None or kept_s is None or first_s is None:
                 continue
-            if now_s - ticket.first_s + took_s > pace_s * (ticket.tokens - 1 + steps):
+            had, pace_s = ticket.tokens, promised_s if fair else kept_s
+            bears = now_s - first_s + took_s <= pace_s * (had - 1 + steps)
+            if not bears and now_s - first_s <= promised_s * had:
                 return True
         for ticket in self.line.pending:
             pace_s = ticket.ask.terms.tpot_s if fair else ticket.tight_s
