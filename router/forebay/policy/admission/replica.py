@@ -319,11 +319,11 @@ class Replica:
             if not bears and now_s - first_s <= promised_s * had:
                 return True
         for ticket in self.line.pending:
-            pace_s = ticket.ask.terms.tpot_s if fair else ticket.tight_s
-            if pace_s is None:
+            limit_s = ticket.ask.terms.tpot_s if fair else ticket.tight_s
+            if limit_s is None:
                 continue
             steps, took_s = view.taking_in(self.line.sent - ticket.mark + prefill)
-            if took_s > pace_s * steps:
+            if took_s > limit_s * steps:
                 return True
         return False
 
