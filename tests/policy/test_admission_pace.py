@@ -30,11 +30,11 @@ def streaming(made, tokens, step_s=0.011):
     ("tokens", "prompt", "placed"),
     [
         (1, LONG, False),
-        (3, LONG, False),
-        (10, LONG, True),
-        (1, 500, True),
-        (1, 1500, False),
-        (5, 1500, True),
+        (2, LONG, False),
+        (3, LONG, True),
+        (1, 1500, True),
+        (1, 2000, False),
+        (2, 2000, True),
     ],
 )
 def test_a_stream_bears_the_longer_a_prompt_the_more_tokens_it_has_had(tokens, prompt, placed):
@@ -103,9 +103,9 @@ def test_who_may_not_leave_is_held_to_the_promise_and_not_to_its_doubts():
     made = scene(**WHOLE_STEP)
     made.state.learnt(CHAT).rate.log = math.log(2.0)
     streaming(made, 1)
-    assert place(made, ask(prompt=700))[1] is None
-    assert isinstance(place(made, ask(PRIVATE, prompt=700))[1], Admit)
-    assert place(made, ask(PRIVATE, prompt=1500))[1] is None
+    assert place(made, ask(prompt=900))[1] is None
+    assert isinstance(place(made, ask(PRIVATE, prompt=900))[1], Admit)
+    assert place(made, ask(PRIVATE, prompt=2000))[1] is None
 
 
 @pytest.mark.parametrize(("step_tokens", "strains"), [(512, False), (1024, True)])

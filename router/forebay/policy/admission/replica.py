@@ -301,7 +301,8 @@ class Replica:
 
         Meanwhile each step brings it a token and takes as long as the prompts in it do. What was
         faster before makes up for that, so that a stream can bear the longer prompts the more
-        tokens it has had; an answer that ended then would have kept its promise. With `fair` the
+        tokens it has had; an answer that ended with the token after that would have kept its
+        promise, and one that has not begun with its last of those. With `fair` the
         promise is what counts, and else what is kept of it for errors. One that has lost its pace
         already, or whose client reads slowly, has nothing to lose.
         """
@@ -315,7 +316,7 @@ class Replica:
             if promised_s is None or kept_s is None or first_s is None:
                 continue
             had, pace_s = ticket.tokens, promised_s if fair else kept_s
-            bears = now_s - first_s + took_s <= pace_s * (had - 1 + steps)
+            bears = now_s - first_s + took_s + view.step_s <= pace_s * (had + steps)
             if not bears and now_s - first_s <= promised_s * had:
                 return True
         for ticket in self.line.pending:
